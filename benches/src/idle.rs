@@ -1,0 +1,92 @@
+//! `idle`: what a connection that is only open costs the server in resident memory.
+//!
+//! Kernel memory of sockets is in no process's figures; it is the same for all servers.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use crate::Result;
+use crate::args::Args;
+use crate::child::{LOAD_CPU, Memory, Server};
+use crate::server::Spec;
+use crate::sys;
+use crate::workload::Workload;
+
+/// Connections from one source address; the usual range of ephemeral ports has 28,232.
+const PER_SOURCE: usize = 20_000;
+/// Descriptors that are not connections.
+const RESERVE: u64 = 64;
+
+/// Runs the sub-command.
+pub fn run(mut args: Args) -> Result<()> {
+    let spec: Spec = args.find("--server")?.ok_or("missing: --server NAME")?;
+    let connections: usize = args.get("--connections", 10_000)?;
+    args.end()?;
+    let limit = sys::raise_nofile()?;
+    if connections == 0 || connections as u64 > limit.saturating_sub(RESERVE) {
+        return Err(format!(
+            "--connections is 1 to {}: descriptors allowed (ulimit -Hn)",
+            limit - RESERVE
+        )
+        .into());
+    }
+
+    let server = Server::start(spec, Workload::Http)?;
+    sys::pin(LOAD_CPU)?;
+    // One connection first: what the first one alone costs is not the price of each.
+    let mut open = vec![sys::connect(server.port, source(0))?];
+    let before = settled(&server)?;
+    while open.len() <= connections {
+        open.push(sys::connect(server.port, source(open.len()))?);
+    }
+    let after = settled(&server)?;
+    println!("{spec}: {connections} idle connections");
+    println!(
+        "{:>18} {:>12} {:>12} {:>16}",
+        "", "before", "after", "per connection"
+    );
+    for (name, of) in [
+        ("resident (VmRSS)", resident as fn(&Memory) -> u64),
+        ("private", private),
+    ] {
+        let (from, to) = (of(&before), of(&after));
+        let each = (to as f64 - from as f64) / connections as f64;
+        println!(
+            "{name:>18} {:>8} KiB {:>8} KiB {each:>14.1} B",
+            from / 1024,
+            to / 1024
+        );
+    }
+    drop(open);
+    server.stop()?;
+    Ok(())
+}
+
+fn resident(memory: &Memory) -> u64 {
+    memory.resident
+}
+
+fn private(memory: &Memory) -> u64 {
+    memory.private
+}
+
+/// The source address of connection `i`; none where one address is enough.
+fn source(i: usize) -> Option<Ipv4Addr> {
+    let nth = (i / PER_SOURCE) as u8;
+    (nth > 0).then(|| Ipv4Addr::new(127, 0, 0, 1 + nth))
+}
+
+/// The server's memory once it has taken in every connection and sleeps: its CPU time stands still.
+fn settled(server: &Server) -> Result<Memory> {
+    let until = Instant::now() + Duration::from_secs(10);
+    let mut last = server.cpu()?;
+    while Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = server.cpu()?;
+        if now == last {
+            return Ok(server.memory()?);
+        }
+        last = now;
+    }
+    Err("the server does not come to rest".into())
+}

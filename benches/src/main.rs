@@ -1,0 +1,82 @@
+//! `kio-bench`: what a server costs on one core, measured so that a few per cent can be told apart.
+//!
+//! `serve` runs one server; `compare`, `wrk`, `count` and `idle` start servers as children on CPU 0
+//! and load them from CPU 1. See README.md for what the figures mean.
+
+#![deny(
+    unsafe_op_in_unsafe_fn,
+    missing_docs,
+    clippy::undocumented_unsafe_blocks
+)]
+
+mod alloc;
+mod args;
+mod bufring;
+mod child;
+mod compare;
+mod count;
+mod idle;
+mod load;
+mod ring;
+mod server;
+mod stats;
+mod sys;
+mod workload;
+mod wrk;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use args::Args;
+use server::{Options, Spec};
+use workload::Workload;
+
+#[global_allocator]
+static ALLOCATOR: alloc::Counting = alloc::Counting;
+
+/// What can go wrong here is told to a person and ends the run.
+type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+const USAGE: &str = "\
+usage: kio-bench serve SERVER [--workload http|echo|close] [--port P] [--spin US] [--max-requests N] [--cpu C]
+       kio-bench compare [--servers LIST] [PLAN] [--rounds N] [--starts N] [--slice-ms MS] [--quick] [--json FILE]
+       kio-bench wrk     [--servers LIST] [--connections N] [--rounds N] [--slice S]
+       kio-bench count   --server SERVER [PLAN] [--requests N]
+       kio-bench idle    --server SERVER [--connections N]
+SERVER: limit, limit-hot, epoll, tokio; with @US it spins so long before it sleeps (limit@100)
+LIST:   servers with commas; a server named twice is its own control
+PLAN:   [--workload http|echo|close] [--connections N] [--size BYTES] [--pipeline D]";
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let command = words.next().unwrap_or_default();
+    let args = Args::new(words);
+    let done = match command.as_str() {
+        "serve" => serve(args),
+        "compare" => compare::run(args),
+        "wrk" => wrk::run(args),
+        "count" => count::run(args),
+        "idle" => idle::run(args),
+        _ => Err(USAGE.into()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("{e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(mut args: Args) -> Result<()> {
+    let spec: Spec = args.word("the server's name")?.parse()?;
+    let options = Options {
+        workload: args.get("--workload", Workload::Http)?,
+        port: args.get("--port", 0)?,
+        spin: Duration::from_micros(args.get("--spin", spec.spin)?),
+        max_requests: args.get("--max-requests", 0)?,
+        cpu: args.get("--cpu", child::SERVER_CPU)?,
+    };
+    args.end()?;
+    server::run(spec.kind, &options)
+}

@@ -1,0 +1,156 @@
+//! The servers under test: one file each, all behind one command line.
+//!
+//! To add one: a file with `pub fn run(options: &Options) -> Result<()>`, a line in `Kind`, one in
+//! `Kind::ALL`, one in `run`. The file listens (on `options.port`, or on the descriptor that
+//! `sys::listen` makes), calls `ready` once clients can connect, adds to `served` as it answers, and
+//! returns after SIGTERM.
+
+mod epoll;
+mod kio;
+mod limit;
+mod tokio;
+
+use std::fmt;
+use std::io::Write;
+use std::str::FromStr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::Result;
+use crate::alloc::Count;
+use crate::sys;
+use crate::workload::Workload;
+
+/// A server by name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// The hand-written io_uring loop: 1024 receive buffers, cycled first in, first out.
+    Limit,
+    /// The same loop with 64 receive buffers, which stay in cache.
+    LimitHot,
+    /// A hand-written epoll loop: read, answer, wait.
+    Epoll,
+    /// A declared kio pool of one worker.
+    Kio,
+    /// The idiomatic tokio server on a current-thread runtime.
+    Tokio,
+}
+
+impl Kind {
+    const ALL: [(&str, Self); 5] = [
+        ("kio", Self::Kio),
+        ("limit", Self::Limit),
+        ("limit-hot", Self::LimitHot),
+        ("epoll", Self::Epoll),
+        ("tokio", Self::Tokio),
+    ];
+
+    fn name(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(_, kind)| *kind == self)
+            .map_or("?", |(name, _)| name)
+    }
+}
+
+/// A server as the command line names it: `limit`, or `limit@100` to spin 100 us before sleeping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spec {
+    /// Which server.
+    pub kind: Kind,
+    /// How long it watches for work before it sleeps, in microseconds.
+    pub spin: u64,
+}
+
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.spin {
+            0 => f.write_str(self.kind.name()),
+            us => write!(f, "{}@{us}", self.kind.name()),
+        }
+    }
+}
+
+impl FromStr for Spec {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<Self, String> {
+        let (name, spin) = s.split_once('@').unwrap_or((s, "0"));
+        let spin = spin
+            .parse()
+            .map_err(|_| format!("`{s}`: what follows @ is microseconds"))?;
+        let kind = Kind::ALL
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, kind)| *kind);
+        let known = Kind::ALL.map(|(name, _)| name).join(", ");
+        let kind = kind.ok_or_else(|| format!("unknown server `{name}`: {known}"))?;
+        Ok(Self { kind, spin })
+    }
+}
+
+/// What a server is told.
+pub struct Options {
+    /// What to do with a connection.
+    pub workload: Workload,
+    /// Where to listen on 127.0.0.1; 0 takes a free port.
+    pub port: u16,
+    /// How long to watch for work before sleeping.
+    pub spin: Duration,
+    /// The CPU to run on.
+    pub cpu: usize,
+    /// End after so many requests; 0 is without end.
+    pub max_requests: u64,
+}
+
+/// Runs one server until SIGTERM and prints what it allocated.
+pub fn run(kind: Kind, options: &Options) -> Result<()> {
+    sys::pin(options.cpu)?;
+    sys::raise_nofile()?;
+    MAX.store(options.max_requests, Relaxed);
+    match kind {
+        Kind::Limit => limit::run(options, 1024)?,
+        Kind::LimitHot => limit::run(options, 64)?,
+        Kind::Kio => kio::run(options)?,
+        Kind::Epoll => epoll::run(options)?,
+        Kind::Tokio => tokio::run(options)?,
+    }
+    let made = Count::now().since(READY.get().copied().unwrap_or_default());
+    let requests = SERVED.load(Relaxed);
+    eprintln!(
+        "allocations={} bytes={} requests={requests}",
+        made.calls, made.bytes
+    );
+    Ok(())
+}
+
+static READY: OnceLock<Count> = OnceLock::new();
+static SERVED: AtomicU64 = AtomicU64::new(0);
+static MAX: AtomicU64 = AtomicU64::new(0);
+
+/// Tells the parent that clients can connect, and starts the count of allocations.
+pub fn ready(port: u16) -> Result<()> {
+    sys::reno_on_listeners()?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "ready {port}")?;
+    out.flush()?;
+    drop(out);
+    let _ = READY.set(Count::now());
+    Ok(())
+}
+
+/// Counts `n` answered requests; at `--max-requests` it raises SIGTERM.
+///
+/// Called from the one serving thread, so a load and a store do without a locked instruction.
+#[inline]
+pub fn served(n: u32) {
+    let before = SERVED.load(Relaxed);
+    let after = before + u64::from(n);
+    SERVED.store(after, Relaxed);
+    let max = MAX.load(Relaxed);
+    if max != 0 && before < max && after >= max {
+        let _ =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+    }
+}

@@ -1,0 +1,358 @@
+//! Where buffers are while nobody reads them: the free list and the ring.
+
+use core::cell::Cell;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use super::BufMut;
+use super::provided::Provided;
+use crate::error::{Error, Held, Result};
+use crate::task::{Part, Table, Tasks, WaitList, WaitNode};
+
+/// A buffer's state; N buffers are always N of these.
+///
+/// ```text
+///            post              taken by a CQE          last holder lets go
+///  Free ------1------> InRing ------2------> Held(n) ---------4---------> Free
+///    \----------------------- 3: take -------^
+/// ```
+///
+/// 1 [`Store::refill`], 2 [`Store::taken`], 3 [`Store::take`], 4 [`Store::release`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum State {
+    Free = 0,
+    InRing,
+    Held,
+}
+
+/// What the store knows of one buffer; all zero while free.
+pub(crate) struct Header {
+    state: Cell<State>,
+    /// Who holds it, while `Held`.
+    pub(crate) holders: Cell<u32>,
+    /// Index + 1 of the socket on whose account it is; 0 is none.
+    pub(crate) account: Cell<u32>,
+    /// Index + 1 of the next free buffer, or of the next in a receive queue.
+    pub(crate) next: Cell<u32>,
+    /// The bytes of a queued buffer.
+    pub(crate) start: Cell<u32>,
+    pub(crate) len: Cell<u32>,
+}
+
+impl Header {
+    pub(crate) const fn new() -> Self {
+        Self {
+            state: Cell::new(State::Free),
+            holders: Cell::new(0),
+            account: Cell::new(0),
+            next: Cell::new(0),
+            start: Cell::new(0),
+            len: Cell::new(0),
+        }
+    }
+}
+
+/// The memory a store takes over, and how it is shared.
+pub(crate) struct StoreMemory {
+    pub(crate) headers: &'static [Header],
+    pub(crate) buffers: Part,
+    pub(crate) size: u32,
+    pub(crate) ring: Part,
+    pub(crate) ring_entries: u16,
+    pub(crate) depth: u32,
+    pub(crate) reserve: u32,
+}
+
+/// The buffers of one worker. A static; all zero while idle.
+pub(crate) struct Store {
+    headers: Table<Header>,
+    base: Cell<*mut u8>,
+    size: Cell<u32>,
+    /// Index + 1 of the buffer freed last: it is the warmest.
+    free: Cell<u32>,
+    free_count: Cell<u32>,
+    in_ring: Cell<u32>,
+    /// How many the ring should hold; grows when it runs dry.
+    depth: Cell<u32>,
+    /// How many are kept from the ring, for sends.
+    reserve: Cell<u32>,
+    /// A buffer came back since this was last asked.
+    returned: Cell<bool>,
+    ring: Provided,
+    waiters: WaitList,
+    pub(super) tasks: Cell<Option<&'static Tasks>>,
+}
+
+impl Store {
+    pub(crate) const fn new() -> Self {
+        Self {
+            headers: Table::new(),
+            base: Cell::new(core::ptr::null_mut()),
+            size: Cell::new(0),
+            free: Cell::new(0),
+            free_count: Cell::new(0),
+            in_ring: Cell::new(0),
+            depth: Cell::new(0),
+            reserve: Cell::new(0),
+            returned: Cell::new(false),
+            ring: Provided::new(),
+            waiters: WaitList::new(),
+            tasks: Cell::new(None),
+        }
+    }
+
+    /// Takes the memory over. All buffers are free.
+    pub(crate) fn set_up(&self, tasks: &'static Tasks, memory: &StoreMemory) {
+        let StoreMemory {
+            headers,
+            buffers,
+            size,
+            ring,
+            ring_entries,
+            depth,
+            reserve,
+        } = *memory;
+        assert!(
+            headers.len() * size as usize <= buffers.size(),
+            "the memory holds all buffers"
+        );
+        self.tasks.set(Some(tasks));
+        self.headers.set(headers);
+        self.base.set(buffers.start());
+        self.size.set(size);
+        self.depth.set(depth);
+        self.reserve.set(reserve);
+        self.in_ring.set(0);
+        self.ring.set_up(ring, ring_entries);
+        self.free.set(0);
+        self.free_count.set(0);
+        for index in (0..headers.len() as u32).rev() {
+            headers[index as usize].state.set(State::Free);
+            headers[index as usize]
+                .next
+                .set(self.free.replace(index + 1));
+            self.free_count.set(self.free_count.get() + 1);
+        }
+    }
+
+    pub(crate) fn header(&self, index: u32) -> &'static Header {
+        &self.headers.get()[index as usize]
+    }
+
+    pub(crate) fn headers(&self) -> &'static [Header] {
+        self.headers.get()
+    }
+
+    /// Bytes of each buffer.
+    #[inline]
+    pub(crate) fn size(&self) -> u32 {
+        self.size.get()
+    }
+
+    /// Where a buffer begins.
+    #[inline]
+    pub(crate) fn addr(&self, index: u32) -> *mut u8 {
+        self.base
+            .get()
+            .wrapping_add(index as usize * self.size.get() as usize)
+    }
+
+    /// Free, in the ring, held: what each of the three counts now.
+    pub(crate) fn count(&self) -> (u32, u32, u32) {
+        let all = self.headers.get().len() as u32;
+        let (free, in_ring) = (self.free_count.get(), self.in_ring.get());
+        (free, in_ring, all - free - in_ring)
+    }
+
+    #[inline]
+    fn held_changed(&self) {
+        let Some(tasks) = self.tasks.get() else {
+            return;
+        };
+        let held = u64::from(self.count().2);
+        tasks.counters.buffers.set(held);
+        tasks.counters.buffers_peak.peak(held);
+    }
+
+    fn pop_free(&self) -> Option<u32> {
+        let index = self.free.get().checked_sub(1)?;
+        self.free.set(self.header(index).next.get());
+        self.free_count.set(self.free_count.get() - 1);
+        Some(index)
+    }
+
+    /// 1: fills the ring up to its depth, keeping the reserve back. Warm buffers first.
+    #[inline]
+    pub(crate) fn refill(&self) {
+        let mut posted = false;
+        while self.in_ring.get() < self.depth.get() && self.free_count.get() > self.reserve.get() {
+            let Some(index) = self.pop_free() else { break };
+            self.header(index).state.set(State::InRing);
+            self.in_ring.set(self.in_ring.get() + 1);
+            self.ring
+                .post(self.addr(index), self.size.get(), index as u16);
+            posted = true;
+        }
+        if posted {
+            self.ring.publish();
+        }
+    }
+
+    /// The ring ran dry: let it be deeper, while there are free buffers.
+    pub(crate) fn deepen(&self) {
+        if self.free_count.get() > self.reserve.get() {
+            let most = self.headers.get().len() as u32 - self.reserve.get();
+            self.depth.set((self.depth.get() * 2).min(most));
+        }
+    }
+
+    /// 2: a completion brought this buffer; the caller holds it now. `None` where the kernel names
+    /// one that is not in the ring: nothing of ours may be touched then.
+    #[inline]
+    pub(crate) fn taken(&self, id: u16) -> Option<u32> {
+        let index = u32::from(id);
+        let header = self.headers.get().get(usize::from(id))?;
+        if header.state.get() != State::InRing {
+            return None;
+        }
+        header.state.set(State::Held);
+        header.holders.set(1);
+        header.account.set(0);
+        self.in_ring.set(self.in_ring.get() - 1);
+        self.held_changed();
+        Some(index)
+    }
+
+    /// 3: a free buffer, held by the caller.
+    pub(crate) fn take(&self) -> Option<u32> {
+        let index = self.pop_free()?;
+        let header = self.header(index);
+        header.state.set(State::Held);
+        header.holders.set(1);
+        header.account.set(0);
+        self.held_changed();
+        Some(index)
+    }
+
+    /// One more holder.
+    pub(crate) fn hold(&self, index: u32) {
+        let header = self.header(index);
+        debug_assert!(header.state.get() == State::Held);
+        // More holders than a u32 counts need that many forgotten handles: stop before it wraps.
+        header.holders.set(
+            header
+                .holders
+                .get()
+                .checked_add(1)
+                .expect("holders of one buffer"),
+        );
+    }
+
+    /// 4: a holder lets go; the last one frees the buffer.
+    #[inline]
+    pub(crate) fn release(&self, index: u32) {
+        let header = self.header(index);
+        debug_assert!(header.state.get() == State::Held);
+        let holders = header.holders.get() - 1;
+        header.holders.set(holders);
+        if holders > 0 {
+            return;
+        }
+        header.state.set(State::Free);
+        header.next.set(self.free.replace(index + 1));
+        self.free_count.set(self.free_count.get() + 1);
+        self.returned.set(true);
+        self.held_changed();
+        if !self.waiters.is_empty()
+            && let Some(tasks) = self.tasks.get()
+        {
+            self.waiters.wake_one(tasks);
+        }
+    }
+
+    /// Whether tasks wait for a buffer of their own.
+    pub(crate) fn has_waiters(&self) -> bool {
+        !self.waiters.is_empty()
+    }
+
+    /// Whether the ring holds a buffer for the next receive.
+    pub(crate) fn in_ring(&self) -> u32 {
+        self.in_ring.get()
+    }
+
+    /// Whether a buffer came back since the last call.
+    pub(crate) fn take_returned(&self) -> bool {
+        self.returned.replace(false)
+    }
+
+    /// Wakes all that wait, as the worker ends.
+    pub(crate) fn wake_waiters(&self) {
+        if let Some(tasks) = self.tasks.get() {
+            self.waiters.wake_all(tasks);
+        }
+    }
+
+    /// What is still held.
+    pub(crate) fn held(&self, held: &mut Held) {
+        held.buffers += self.count().2;
+    }
+}
+
+/// Waits for a free buffer; see `Core::buf`.
+#[must_use = "it does nothing until awaited"]
+pub struct Take {
+    store: &'static Store,
+    node: WaitNode,
+}
+
+impl Take {
+    pub(crate) fn new(store: &'static Store) -> Self {
+        Self {
+            store,
+            node: WaitNode::new(),
+        }
+    }
+}
+
+impl Future for Take {
+    type Output = Result<BufMut>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let store = self.store;
+        let Some(tasks) = store.tasks.get().filter(|tasks| tasks.owner.is_current()) else {
+            return Poll::Ready(Err(Error::Stopped));
+        };
+        if let Some(buf) = BufMut::take(store) {
+            self.node.leave();
+            return Poll::Ready(Ok(buf));
+        }
+        if tasks.closed.get() {
+            return Poll::Ready(Err(Error::Stopped));
+        }
+        tasks
+            .counters
+            .buffer_waits
+            .add(u64::from(!self.node.is_waiting()));
+        // SAFETY: the node is pinned with the future and never moved.
+        let node = unsafe { self.as_ref().map_unchecked(|this| &this.node) };
+        node.wait(&store.waiters, tasks, cx);
+        Poll::Pending
+    }
+}
+
+impl Drop for Take {
+    fn drop(&mut self) {
+        // Woken and dropped before it was polled: the buffer it was told of goes to the next.
+        if let Some(tasks) = self
+            .store
+            .tasks
+            .get()
+            .filter(|tasks| tasks.owner.is_current())
+            && !self.node.is_waiting()
+            && self.store.free_count.get() > 0
+        {
+            self.store.waiters.wake_one(tasks);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! What a worker counts about itself.
+//!
+//! One thread writes, any thread may read: plain loads and stores of whole words, so counting costs
+//! an add and reading stops nobody.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that its worker raises and others read.
+#[repr(transparent)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// Adds; only the owning worker calls this, so no locked instruction is needed.
+    #[inline(always)]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Keeps the larger of what is there and `n`.
+    #[inline(always)]
+    pub(crate) fn peak(&self, n: u64) {
+        if n > self.0.load(Ordering::Relaxed) {
+            self.0.store(n, Ordering::Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// The counters of one worker, as it writes them.
+        pub(crate) struct Counters { $(pub(crate) $name: Counter,)+ }
+
+        impl Counters {
+            pub(crate) const fn new() -> Self {
+                Self { $($name: Counter::new(),)+ }
+            }
+
+            /// A copy of all, each read on its own.
+            pub(crate) fn read(&self) -> Stats {
+                Stats { $($name: self.$name.get(),)+ }
+            }
+
+            /// Back to zero, for a pool that starts again.
+            pub(crate) fn clear(&self) {
+                $(self.$name.set(0);)+
+            }
+        }
+
+        /// What one worker counted since its start. Each number is read on its own, without
+        /// stopping the worker, so two of them may be a moment apart.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats { $($(#[doc = $doc])+ pub $name: u64,)+ }
+    };
+}
+
+counters! {
+    /// Turns of the loop.
+    turns,
+    /// Calls of `io_uring_enter`.
+    enters,
+    /// Polls of tasks.
+    polls,
+    /// Operations handed to the kernel.
+    submitted,
+    /// Completions taken.
+    completed,
+    /// Completions of an operation that was over: their buffers and descriptors were taken back.
+    stale,
+    /// Times the completion queue overflowed. A bug of kio where it is not 0.
+    overflows,
+    /// Connections accepted.
+    accepted,
+    /// Transient accept errors, retried.
+    accept_errors,
+    /// Times an accept waited for a socket slot.
+    accept_waits,
+    /// Bytes received.
+    received,
+    /// Bytes sent.
+    sent,
+    /// Receives that found no buffer and waited.
+    enobufs,
+    /// Times a task waited for a buffer of its own.
+    buffer_waits,
+    /// Connections reset because they held buffers that others waited for.
+    stalled,
+    /// Times a task waited for a free task slot.
+    task_waits,
+    /// Spawns refused because the arena was full.
+    tasks_full,
+    /// Tasks that panicked.
+    panics,
+    /// Tasks that ended with an error worth telling.
+    failures,
+    /// Tasks that ended with an everyday error: a reset, a timeout, a stop.
+    routine_failures,
+    /// Calls from other threads taken.
+    calls,
+    /// Wake-ups from other threads taken.
+    wakes,
+    /// Connections open now.
+    open,
+    /// Most connections open at once.
+    open_peak,
+    /// Tasks alive now.
+    tasks,
+    /// Most tasks alive at once.
+    tasks_peak,
+    /// Buffers in use now: held, queued or being sent.
+    buffers,
+    /// Most buffers in use at once.
+    buffers_peak,
+    /// Operations in the kernel now.
+    in_flight,
+    /// Most operations in the kernel at once.
+    in_flight_peak,
+}

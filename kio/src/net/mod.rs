@@ -1,0 +1,22 @@
+//! TCP: listeners, streams, connecting.
+
+mod addr;
+mod connect;
+#[cfg(feature = "embedded-io-async")]
+mod embedded;
+#[cfg(feature = "std")]
+mod listener;
+mod recv;
+mod send;
+mod stream;
+mod tcp;
+
+pub use crate::op::Out;
+pub use addr::ToAddr;
+pub use connect::ConnectOptions;
+#[cfg(feature = "embedded-io-async")]
+pub use embedded::BufReader;
+#[cfg(feature = "std")]
+pub use listener::{ListenOptions, Listener};
+pub use stream::{RecvHalf, SendHalf, Stream};
+pub use tcp::{OwnedRecvHalf, OwnedSendHalf, TcpRecvHalf, TcpSendHalf, TcpStream};

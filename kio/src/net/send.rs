@@ -1,0 +1,123 @@
+//! The futures that send.
+
+use core::marker::PhantomData;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+
+use super::recv::wait_at_most;
+use super::tcp::Socket;
+use crate::error::{Error, Result};
+use crate::op::Out;
+use crate::time::Sleep;
+
+pin_project! {
+    /// Pushes, flushes, or both; see `TcpStream::send`.
+    ///
+    /// Cancel safety: dropped before its item was pushed, it sent nothing of it; afterwards the
+    /// item goes out whole all the same.
+    #[must_use = "it does nothing until awaited"]
+    pub struct Send<'a> {
+        socket: Socket,
+        out: Option<Out>,
+        flush: bool,
+        #[pin]
+        sleep: Option<Sleep>,
+        stream: PhantomData<&'a mut ()>,
+    }
+}
+
+impl Send<'_> {
+    #[inline]
+    pub(super) fn new(socket: Socket, out: Option<Out>, flush: bool) -> Self {
+        Self {
+            socket,
+            out,
+            flush,
+            sleep: None,
+            stream: PhantomData,
+        }
+    }
+}
+
+impl Future for Send<'_> {
+    type Output = Result<()>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let parts = this.socket.core.parts()?;
+        let (io, at) = (&parts.io, this.socket.at);
+        if let Some(out) = this.out.take() {
+            io.writable(at)?;
+            if let Err(out) = io.push_out(at, out) {
+                *this.out = Some(out);
+                io.start_flush(at);
+                io.wait_out(at, cx);
+            } else if !*this.flush {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if this.out.is_none()
+            && let Poll::Ready(sent) = io.poll_flush(at, cx)
+        {
+            return Poll::Ready(sent);
+        }
+        let Some(span) = io.send_timeout(at) else {
+            return Poll::Pending;
+        };
+        let late = wait_at_most(this.sleep, || Sleep::from_turn(&parts.timers, span), cx);
+        if late.is_ready() {
+            // Part of what is in flight may be out already: nothing may follow it.
+            io.cut(at);
+        }
+        late
+    }
+}
+
+impl Socket {
+    /// Copies bytes into pool buffers of the outbox, behind what was copied before where there is
+    /// room.
+    pub(super) async fn push_copy(self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let io = &self.core.parts()?.io;
+            io.writable(self.at)?;
+            bytes = &bytes[io.join_out(self.at, bytes)..];
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let mut buf = match self.core.try_buf() {
+                Some(buf) => buf,
+                None => {
+                    // What waits in the outbox holds buffers: let it go.
+                    io.start_flush(self.at);
+                    self.within_timeout(self.core.buf()).await??
+                }
+            };
+            bytes = &bytes[buf.put_some(bytes)..];
+            let mut full = io.push_joinable(self.at, buf).err();
+            while let Some(buf) = full {
+                Send::new(self, None, true).await?;
+                full = io.push_joinable(self.at, buf).err();
+            }
+        }
+        Ok(())
+    }
+
+    async fn within_timeout<F: Future>(self, future: F) -> Result<F::Output> {
+        match self.core.parts()?.io.send_timeout(self.at) {
+            None => Ok(future.await),
+            Some(span) => self
+                .core
+                .timeout(span, future)
+                .await
+                .map_err(|_| Error::TimedOut),
+        }
+    }
+
+    pub(super) async fn send_copy(self, bytes: &[u8]) -> Result<()> {
+        self.push_copy(bytes).await?;
+        Send::new(self, None, true).await
+    }
+}

@@ -1,0 +1,92 @@
+//! What TCP and, later, other streams share: library code takes `impl Stream`.
+
+use crate::Core;
+use crate::buf::{Buf, BufMut};
+use crate::error::Result;
+use crate::op::Out;
+
+/// The receiving side of a stream.
+#[allow(
+    async_fn_in_trait,
+    reason = "kio's futures are bound to their worker anyway"
+)]
+pub trait RecvHalf {
+    /// The worker.
+    fn core(&self) -> Core;
+
+    /// Waits for the next received bytes: a buffer of this worker's store, not a copy. `None` at
+    /// the end of the stream.
+    ///
+    /// Cancel safety: no byte is lost. Errors: the system's (a reset), `TimedOut` past the receive
+    /// timeout, `Stalled`, `Stopped`.
+    async fn recv(&mut self) -> Result<Option<Buf>>;
+
+    /// As `recv`, for the time between requests: gives `None` too once the pool stops and nothing
+    /// has arrived.
+    async fn recv_idle(&mut self) -> Result<Option<Buf>>;
+
+    /// Waits for received bytes and copies them behind what is in `into`, as many as fit; the rest
+    /// stays for the next call. For requests that arrive in parts. Returns how many; 0 at the end
+    /// of the stream.
+    ///
+    /// Cancel safety: no byte is lost. Errors: as `recv`; a full buffer is one too.
+    async fn recv_into(&mut self, into: &mut BufMut) -> Result<usize>;
+}
+
+/// The sending side of a stream.
+///
+/// What is pushed belongs to the stream's outbox, in order. A send that is given up is not undone:
+/// what was pushed goes out whole.
+#[allow(
+    async_fn_in_trait,
+    reason = "kio's futures are bound to their worker anyway"
+)]
+pub trait SendHalf {
+    /// The worker.
+    fn core(&self) -> Core;
+
+    /// Adds to the outbox; waits, sending, while that is full. Nothing is copied.
+    async fn push(&mut self, out: impl Into<Out>) -> Result<()>;
+
+    /// Adds to the outbox, or gives back what did not fit (or the stream has failed: `flush` tells).
+    fn try_push(&mut self, out: impl Into<Out>) -> core::result::Result<(), Out>;
+
+    /// Copies into the outbox: into its last copied buffer where there is room, else into new
+    /// buffers of the store, waiting for them.
+    async fn push_copy(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Sends what was pushed, gathered; waits until the system has taken all of it.
+    async fn flush(&mut self) -> Result<()>;
+
+    /// `push`, then `flush`.
+    async fn send(&mut self, out: impl Into<Out>) -> Result<()>;
+
+    /// `push_copy`, then `flush`.
+    async fn send_copy(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Flushes, then tells the peer that nothing more comes. Receiving goes on.
+    async fn shutdown(&mut self) -> Result<()>;
+}
+
+/// A connection: both sides, and what concerns the whole.
+#[allow(
+    async_fn_in_trait,
+    reason = "kio's futures are bound to their worker anyway"
+)]
+pub trait Stream: RecvHalf + SendHalf {
+    /// The receiving side, borrowed.
+    type Recv<'a>: RecvHalf
+    where
+        Self: 'a;
+    /// The sending side, borrowed.
+    type Send<'a>: SendHalf
+    where
+        Self: 'a;
+
+    /// Both sides, to be used at once.
+    fn split(&mut self) -> (Self::Recv<'_>, Self::Send<'_>);
+
+    /// Flushes, closes, and waits until the connection's slot is free again. Dropping closes too,
+    /// without waiting, and drops what was not sent.
+    async fn close(self) -> Result<()>;
+}

@@ -1,0 +1,307 @@
+//! Accepting: one-shot operations into socket slots that kio chose beforehand.
+//!
+//! A multishot accept takes the whole backlog in one enter and drops what finds no slot (6.1 to
+//! 6.18). So a listener arms single accepts, each with a free slot of its own: none armed means that
+//! clients wait in the backlog. It arms few at first and more while they come in bursts.
+
+use core::cell::Cell;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use super::list::List;
+use super::slot::Kind;
+use super::socket::{State, control_op, flag};
+use super::{Io, RawAddr};
+use crate::error::{Error, Result};
+use crate::ring::Sqe;
+use crate::ring::sys::close_fd;
+use crate::task::{WaitNode, Waiter};
+
+/// Accepts armed at once, at most.
+const BATCH_MAX: u16 = 64;
+
+/// A listener of one worker. The descriptor is closed when the last accept has ended.
+///
+/// ```text
+///         open            close, stop           armed = 0
+///  Free ---1---> Open ---------2-----> Closing -----3-----> Free
+/// ```
+///
+/// 1 `Io::open_listener`, 2 `Io::close_listener`, 3 `Io::close_listener_if_idle`.
+pub(crate) struct Listener {
+    state: Cell<State>,
+    real_fds: Cell<bool>,
+    /// A resource was short: the next accept waits a moment.
+    resting: Cell<bool>,
+    fd: Cell<i32>,
+    armed: Cell<u16>,
+    batch: Cell<u16>,
+    /// The turn in which an accept was armed last.
+    armed_at: Cell<u32>,
+    error: Cell<i32>,
+    queue: List,
+    queued: Cell<u16>,
+    waiter: Waiter,
+    /// Whether somebody waits in `accept`.
+    waiting: Cell<bool>,
+    local: RawAddr,
+}
+
+impl Listener {
+    pub(crate) const fn new() -> Self {
+        Self {
+            state: Cell::new(State::Free),
+            real_fds: Cell::new(false),
+            resting: Cell::new(false),
+            fd: Cell::new(0),
+            armed: Cell::new(0),
+            batch: Cell::new(0),
+            armed_at: Cell::new(0),
+            error: Cell::new(0),
+            queue: List::new(),
+            queued: Cell::new(0),
+            waiter: Waiter::new(),
+            waiting: Cell::new(false),
+            local: RawAddr::new(),
+        }
+    }
+}
+
+/// What an accept finds.
+pub(crate) enum Accepted {
+    Socket(u32),
+    /// A resource was short: wait a moment and come back.
+    Rest,
+    /// Stopping, and the backlog is empty.
+    End,
+}
+
+impl Io {
+    /// 1: takes a listening descriptor over.
+    pub(crate) fn open_listener(
+        &self,
+        fd: rustix::fd::OwnedFd,
+        local: &RawAddr,
+        real_fds: bool,
+    ) -> Result<u8> {
+        use rustix::fd::IntoRawFd;
+        let free = self
+            .memory()
+            .listeners
+            .iter()
+            .position(|l| l.state.get() == State::Free);
+        let Some(index) = free else {
+            return Err(Error::Other(
+                "all listener slots of this worker are taken (8)",
+            ));
+        };
+        let listener = &self.memory().listeners[index];
+        listener.state.set(State::Open);
+        listener.real_fds.set(real_fds);
+        listener.fd.set(fd.into_raw_fd());
+        listener.batch.set(1);
+        listener.error.set(0);
+        listener.resting.set(false);
+        listener.local.copy(local);
+        Ok(index as u8)
+    }
+
+    fn listener(&self, index: u8) -> &'static Listener {
+        &self.memory().listeners[usize::from(index)]
+    }
+
+    pub(crate) fn listener_addr(&self, index: u8) -> Option<core::net::SocketAddr> {
+        self.listener(index).local.get()
+    }
+
+    /// Takes the next accepted connection. `node` waits for a socket slot where none is free.
+    pub(crate) fn poll_accept(
+        &'static self,
+        index: u8,
+        stopping: bool,
+        node: Pin<&WaitNode>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Accepted>> {
+        let listener = self.listener(index);
+        if let Some(at) = listener.queue.pop(self.memory().sockets) {
+            node.leave();
+            listener.waiting.set(false);
+            listener.queued.set(listener.queued.get() - 1);
+            self.socket(at).state.set(State::Open);
+            return Poll::Ready(Ok(Accepted::Socket(at)));
+        }
+        if listener.error.get() != 0 {
+            return Poll::Ready(Err(Error::os("accept", listener.error.get())));
+        }
+        if listener.resting.replace(false) {
+            return Poll::Ready(Ok(Accepted::Rest));
+        }
+        if stopping && self.backlog_is_empty(listener) {
+            if listener.armed.get() == 0 {
+                listener.waiting.set(false);
+                return Poll::Ready(Ok(Accepted::End));
+            }
+            self.disarm(index);
+        } else if listener.state.get() == State::Open {
+            self.arm_accepts(index);
+        }
+        if listener.armed.get() == 0 {
+            // Every socket slot is taken: clients wait in the backlog.
+            self.counters()
+                .accept_waits
+                .add(u64::from(!node.is_waiting()));
+            node.wait(&self.socket_waiters, self.tasks(), cx);
+        }
+        listener.waiting.set(true);
+        listener.waiter.register(self.tasks(), cx);
+        Poll::Pending
+    }
+
+    /// An accept that was in the kernel for a whole turn and took nothing has seen the backlog
+    /// empty.
+    fn backlog_is_empty(&self, listener: &Listener) -> bool {
+        let armed_for = self.turn.get().wrapping_sub(listener.armed_at.get());
+        listener.state.get() != State::Open || (listener.armed.get() > 0 && armed_for >= 2)
+    }
+
+    fn arm_accepts(&self, index: u8) {
+        let listener = self.listener(index);
+        while listener.armed.get() + listener.queued.get() < listener.batch.get() {
+            let Some(at) = self.take_socket() else { return };
+            self.socket(at).listener.set(index + 1);
+            self.submit(control_op(at), Kind::Accept);
+            listener.armed.set(listener.armed.get() + 1);
+            listener.armed_at.set(self.turn.get());
+        }
+    }
+
+    /// Gives up the accepts that are armed; what they took already still arrives.
+    fn disarm(&self, index: u8) {
+        let listener = self.listener(index);
+        listener.state.set(State::Closing);
+        for at in 0..self.fresh.get() {
+            let socket = self.socket(at);
+            if socket.state.get() == State::Opening
+                && socket.listener.get() == index + 1
+                && self.slot(control_op(at)).kind.get() == Kind::Accept
+                && self.cancel(control_op(at))
+            {
+                self.free_socket(at);
+                listener.armed.set(listener.armed.get() - 1);
+            }
+        }
+    }
+
+    /// One accept of this listener has ended, to the last of what it took.
+    pub(super) fn disarmed(&self, index: u8) {
+        let listener = self.listener(index);
+        listener.armed.set(listener.armed.get() - 1);
+        self.close_listener_if_idle(index);
+    }
+
+    pub(super) fn accept_sqe(&self, at: u32) -> Sqe {
+        let socket = self.socket(at);
+        let listener = self.listener(socket.listener.get() - 1);
+        let (addr, len) = socket.peer.as_out();
+        let slot = (!listener.real_fds.get()).then_some(at);
+        Sqe::accept(listener.fd.get(), slot, addr, len)
+    }
+
+    pub(super) fn accept_completed(&self, at: u32, result: i32) {
+        let socket = self.socket(at);
+        let index = socket.listener.get() - 1;
+        let listener = self.listener(index);
+        if result < 0 {
+            self.free_socket(at);
+            self.accept_failed(listener, -result);
+            self.disarmed(index);
+            listener.waiter.wake(self.tasks());
+        } else if listener.real_fds.get() {
+            socket.fd.set(result + 1);
+            socket.install.set(result);
+            self.submit(control_op(at), Kind::Install);
+        } else {
+            self.accepted(at);
+        }
+    }
+
+    /// 2 of a socket: it is connected and in the table.
+    pub(super) fn accepted(&self, at: u32) {
+        let socket = self.socket(at);
+        socket.set(flag::INSTALLED);
+        socket.moved.set(self.now_ms.get());
+        self.counters().accepted.add(1);
+        let index = socket.listener.get() - 1;
+        let listener = self.listener(index);
+        self.disarmed(index);
+        if listener.fd.get() < 0 {
+            self.close(at); // too late: nobody is there to take it
+            return;
+        }
+        self.opened();
+        socket.state.set(State::Waiting);
+        if !listener.queue.is_empty() {
+            listener
+                .batch
+                .set((listener.batch.get() * 2).min(BATCH_MAX));
+        }
+        listener.queue.push(self.memory().sockets, at);
+        listener.queued.set(listener.queued.get() + 1);
+        listener.waiter.wake(self.tasks());
+    }
+
+    /// Transient errors are counted and retried; where a resource is short, after a moment.
+    fn accept_failed(&self, listener: &Listener, errno: i32) {
+        match errno {
+            libc::ECANCELED => {}
+            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => {
+                self.counters().accept_errors.add(1);
+                listener.resting.set(true);
+            }
+            libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EACCES => {
+                listener.error.set(errno);
+            }
+            _ => self.counters().accept_errors.add(1),
+        }
+    }
+
+    /// Whether somebody waits in an `accept` that a stop has not ended yet.
+    pub(crate) fn is_accepting(&self) -> bool {
+        self.memory()
+            .listeners
+            .iter()
+            .any(|l| l.state.get() != State::Free && l.waiting.get())
+    }
+
+    /// Wakes all who wait in `accept`, to see that the worker stops.
+    pub(crate) fn wake_listeners(&self) {
+        for listener in self.memory().listeners {
+            listener.waiter.wake(self.tasks());
+        }
+    }
+
+    /// 2: the handle is gone. What was accepted and not taken is closed.
+    pub(crate) fn close_listener(&self, index: u8) {
+        let listener = self.listener(index);
+        if listener.state.get() == State::Free {
+            return;
+        }
+        listener.waiter.clear();
+        listener.waiting.set(false);
+        self.disarm(index);
+        // Ends the listening now: clients are refused, not left to wait for nobody.
+        close_fd(listener.fd.replace(-1));
+        while let Some(at) = listener.queue.pop(self.memory().sockets) {
+            listener.queued.set(listener.queued.get() - 1);
+            self.close(at);
+        }
+        self.close_listener_if_idle(index);
+    }
+
+    fn close_listener_if_idle(&self, index: u8) {
+        let listener = self.listener(index);
+        if listener.fd.get() < 0 && listener.armed.get() == 0 {
+            listener.state.set(State::Free);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The end of a socket: free slots, the close machine, shutdown and reset.
+
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use super::Io;
+use super::slot::Kind;
+use super::socket::{State, control_op, flag, recv_op, send_op};
+use crate::error::{Error, Result};
+use crate::ring::sys::close_fd;
+use crate::task::WaitNode;
+
+impl Io {
+    /// 1 of a socket: a free slot, opening.
+    pub(super) fn take_socket(&self) -> Option<u32> {
+        let at = match self.free.get() {
+            0 if (self.fresh.get() as usize) < self.memory().sockets.len() => {
+                let fresh = self.fresh.get();
+                self.fresh.set(fresh + 1);
+                fresh
+            }
+            0 => return None,
+            free => {
+                self.free.set(self.socket(free - 1).next_free.get());
+                free - 1
+            }
+        };
+        self.socket(at).state.set(State::Opening);
+        self.used.set(self.used.get() + 1);
+        Some(at)
+    }
+
+    /// Counts one more open connection.
+    pub(super) fn opened(&self) {
+        let counters = self.counters();
+        let open = counters.open.get() + 1;
+        counters.open.set(open);
+        counters.open_peak.peak(open);
+    }
+
+    /// 5: everything of the socket has ended, and its place in the table is empty.
+    pub(super) fn free_socket(&self, at: u32) {
+        let socket = self.socket(at);
+        debug_assert!(
+            ![recv_op(at), send_op(at), control_op(at)]
+                .iter()
+                .any(|op| self.is_busy(*op))
+        );
+        close_fd(socket.fd.replace(0) - 1);
+        socket.state.set(State::Free);
+        socket.flags.set(0);
+        socket.listener.set(0);
+        socket.rx_error.set(0);
+        socket.tx_error.set(0);
+        socket.rx_timeout.set(0);
+        socket.tx_timeout.set(0);
+        socket.peer.clear();
+        socket.local.clear();
+        socket
+            .generation
+            .set(socket.generation.get().wrapping_add(1));
+        socket.next_free.set(self.free.replace(at + 1));
+        self.used.set(self.used.get() - 1);
+        socket.control_waiter.wake(self.tasks());
+        self.socket_waiters.wake_one(self.tasks());
+    }
+
+    /// 4: starts the close machine. Nothing is armed from here on; what runs is cancelled, its
+    /// terminal completions are collected, then the table's slot is emptied.
+    pub(crate) fn close(&self, at: u32) {
+        let socket = self.socket(at);
+        match socket.state.get() {
+            State::Free | State::Closing => return,
+            State::Waiting | State::Open => {
+                let counters = self.counters();
+                counters.open.set(counters.open.get() - 1);
+            }
+            State::Opening => {}
+        }
+        socket.state.set(State::Closing);
+        socket.rx_waiter.clear();
+        socket.tx_waiter.clear();
+        socket.control_waiter.clear();
+        self.leave_starved(at);
+        self.drop_received(at);
+        self.cancel(recv_op(at));
+        self.cancel(send_op(at));
+        self.cancel(control_op(at));
+        if !self.is_busy(send_op(at)) {
+            self.drop_outbox(at);
+        }
+        self.close_if_idle(at);
+    }
+
+    /// Another handle of the connection.
+    pub(crate) fn add_handle(&self, at: u32) {
+        self.socket(at)
+            .handles
+            .set(self.socket(at).handles.get() + 1);
+    }
+
+    /// One handle less; the last one closes. A send half that goes first ends the write side.
+    pub(crate) fn drop_handle(&self, at: u32, sends: bool) {
+        let socket = self.socket(at);
+        socket.handles.set(socket.handles.get() - 1);
+        if socket.handles.get() == 0 {
+            self.close(at);
+        } else if sends && !socket.has(flag::WRITE_CLOSED) && !self.is_busy(control_op(at)) {
+            socket.set(flag::WRITE_CLOSED);
+            self.submit(control_op(at), Kind::Shutdown);
+        }
+    }
+
+    /// Waits for a free socket slot.
+    pub(crate) fn wait_socket(&'static self, node: Pin<&WaitNode>, cx: &Context<'_>) {
+        node.wait(&self.socket_waiters, self.tasks(), cx);
+    }
+
+    /// Goes on with closing once no operation of the socket runs.
+    #[inline]
+    pub(super) fn close_if_idle(&self, at: u32) {
+        let socket = self.socket(at);
+        if socket.state.get() != State::Closing
+            || self.is_busy(recv_op(at))
+            || self.is_busy(send_op(at))
+            || self.is_busy(control_op(at))
+        {
+            return;
+        }
+        if socket.has(flag::INSTALLED) {
+            self.submit(control_op(at), Kind::Close);
+        } else {
+            self.free_socket(at);
+        }
+    }
+
+    /// Which connection the slot holds now; another number once this one is closed.
+    pub(crate) fn generation(&self, at: u32) -> u32 {
+        self.socket(at).generation.get()
+    }
+
+    /// Waits until the socket that was `generation` is closed and its slot is free.
+    pub(crate) fn poll_closed(&self, at: u32, generation: u32, cx: &Context<'_>) -> Poll<()> {
+        let socket = self.socket(at);
+        if socket.generation.get() != generation {
+            return Poll::Ready(());
+        }
+        socket.control_waiter.register(self.tasks(), cx);
+        Poll::Pending
+    }
+
+    /// Ends the write side. The outbox must be empty.
+    pub(crate) fn poll_shutdown(&self, at: u32, cx: &Context<'_>) -> Poll<Result<()>> {
+        let socket = self.socket(at);
+        if socket.has(flag::CONTROL_DONE) {
+            socket.unset(flag::CONTROL_DONE);
+            return Poll::Ready(match socket.control.get() {
+                0 => Ok(()),
+                errno => Err(Error::os("shutdown", -errno)),
+            });
+        }
+        if !self.is_busy(control_op(at)) {
+            if socket.has(flag::WRITE_CLOSED) {
+                return Poll::Ready(Ok(()));
+            }
+            socket.set(flag::WRITE_CLOSED);
+            self.submit(control_op(at), Kind::Shutdown);
+        }
+        socket.control_waiter.register(self.tasks(), cx);
+        Poll::Pending
+    }
+
+    /// Ends both directions of a connection whose buffers others need: its holder is told at its
+    /// next await.
+    pub(super) fn reset(&self, at: u32) {
+        let socket = self.socket(at);
+        socket.set(flag::STALLED);
+        socket.rx_error.set(libc::ECONNRESET);
+        self.leave_starved(at);
+        self.drop_received(at);
+        self.cancel(recv_op(at));
+        self.fail_sends(at, libc::ECONNRESET);
+        socket.rx_waiter.wake(self.tasks());
+    }
+
+    pub(super) fn error_of(&self, at: u32, doing: &'static str, errno: i32) -> Error {
+        if self.socket(at).has(flag::STALLED) {
+            Error::Stalled
+        } else {
+            Error::os(doing, errno)
+        }
+    }
+
+    /// Closes every listener and every socket, as the worker ends.
+    pub(crate) fn close_all(&self) {
+        for index in 0..self.memory().listeners.len() {
+            self.close_listener(index as u8);
+        }
+        for at in 0..self.fresh.get() {
+            self.close(at);
+        }
+    }
+}

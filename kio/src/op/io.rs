@@ -1,0 +1,237 @@
+//! The I/O half of a worker: tables, queues, and the way of a completion.
+
+use core::cell::Cell;
+
+use super::list::List;
+use super::slot::{Kind, State, Tag};
+use super::{Listener, OutEntry, Outbox, Slot, Socket};
+use crate::buf::Store;
+use crate::error::Held;
+use crate::metrics::Counters;
+use crate::ring::{Cqe, Features};
+use crate::task::{Tasks, WaitList};
+
+/// The tables a worker's [`Io`] works on.
+#[derive(Clone, Copy)]
+pub(crate) struct IoMemory {
+    pub(crate) slots: &'static [Slot],
+    pub(crate) sockets: &'static [Socket],
+    pub(crate) outboxes: &'static [Outbox],
+    /// `outbox` entries a socket, and the buffer (index + 1) each holds.
+    pub(crate) entries: &'static [OutEntry],
+    pub(crate) entry_bufs: &'static [Cell<u32>],
+    pub(crate) listeners: &'static [Listener],
+}
+
+/// One worker's operations, sockets and buffers. A static; all zero while idle.
+pub(crate) struct Io {
+    pub(crate) bufs: Store,
+    memory: Cell<Option<IoMemory>>,
+    tasks: Cell<Option<&'static Tasks>>,
+    pub(super) features: Cell<Features>,
+    /// Buffers a connection may have queued.
+    pub(super) window: Cell<u32>,
+    /// Entries of each outbox.
+    pub(super) outbox: Cell<u16>,
+
+    /// What waits to be pushed: clean-up (cancels, closes) first.
+    pub(super) cleanup: List,
+    pub(super) work: List,
+    pub(super) cancels: Cell<u32>,
+    pub(super) in_flight: Cell<u32>,
+
+    /// Free sockets: index + 1 of the one freed last, and how many were ever used.
+    pub(super) free: Cell<u32>,
+    pub(super) fresh: Cell<u32>,
+    pub(super) used: Cell<u32>,
+    /// Who waits for a free socket.
+    pub(super) socket_waiters: WaitList,
+    /// Sockets that found no receive buffer, in order.
+    pub(super) starved: List,
+    /// The loop's turn, for what must have been in the kernel for one.
+    pub(crate) turn: Cell<u32>,
+    /// Milliseconds of the worker's clock at the start of this turn.
+    pub(crate) now_ms: Cell<u32>,
+}
+
+impl Io {
+    pub(crate) const fn new() -> Self {
+        Self {
+            bufs: Store::new(),
+            memory: Cell::new(None),
+            tasks: Cell::new(None),
+            features: Cell::new(Features { recv_cap: false }),
+            window: Cell::new(0),
+            outbox: Cell::new(0),
+            cleanup: List::new(),
+            work: List::new(),
+            cancels: Cell::new(0),
+            in_flight: Cell::new(0),
+            free: Cell::new(0),
+            fresh: Cell::new(0),
+            used: Cell::new(0),
+            socket_waiters: WaitList::new(),
+            starved: List::new(),
+            turn: Cell::new(0),
+            now_ms: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn set_up(
+        &self,
+        tasks: &'static Tasks,
+        memory: IoMemory,
+        features: Features,
+        window: u32,
+        outbox: u16,
+    ) {
+        self.tasks.set(Some(tasks));
+        self.memory.set(Some(memory));
+        self.features.set(features);
+        self.window.set(window);
+        self.outbox.set(outbox);
+        self.free.set(0);
+        self.fresh.set(0);
+    }
+
+    #[inline]
+    pub(crate) fn memory(&self) -> &IoMemory {
+        // SAFETY: `memory` is written in `set_up` only, before any use and any reference to it.
+        let memory = unsafe { &*self.memory.as_ptr() };
+        memory
+            .as_ref()
+            .expect("a worker's memory is set up before it is used")
+    }
+
+    #[inline]
+    pub(crate) fn tasks(&self) -> &'static Tasks {
+        self.tasks
+            .get()
+            .expect("a worker's tasks are set up before they are used")
+    }
+
+    #[inline]
+    pub(super) fn counters(&self) -> &'static Counters {
+        &self.tasks().counters
+    }
+
+    #[inline]
+    pub(super) fn slot(&self, index: u32) -> &'static Slot {
+        &self.memory().slots[index as usize]
+    }
+
+    #[inline]
+    pub(super) fn socket(&self, index: u32) -> &'static Socket {
+        &self.memory().sockets[index as usize]
+    }
+
+    /// Operations in the kernel.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.get()
+    }
+
+    /// Operations in the kernel whose completion somebody will want: all but idle wake-up polls.
+    pub(crate) fn sockets_used(&self) -> u32 {
+        self.used.get()
+    }
+
+    // ---- completions ----
+
+    /// Takes one completion: first what came with it, then what it means. Returns whether it was a
+    /// wake-up from outside.
+    #[inline]
+    pub(crate) fn complete(&self, cqe: Cqe) -> bool {
+        self.counters().completed.add(1);
+        match Tag::decode(cqe.user_data) {
+            Tag::Op { slot, generation } => self.complete_op(slot, generation, cqe),
+            Tag::Cancel => {
+                // Its result says nothing: ENOENT and EALREADY too mean that the operation's own
+                // completion tells.
+                self.cancels.set(self.cancels.get().saturating_sub(1));
+            }
+            Tag::Wake => return true,
+            Tag::Unknown => self.complete_stale(cqe),
+        }
+        false
+    }
+
+    #[inline]
+    fn complete_op(&self, index: u32, generation: u32, cqe: Cqe) {
+        let slot = match self.memory().slots.get(index as usize) {
+            Some(slot)
+                if slot.generation.get() == generation
+                    && !matches!(slot.state.get(), State::Free | State::Queued) =>
+            {
+                slot
+            }
+            _ => return self.complete_stale(cqe),
+        };
+        // What came with it is taken back whatever it means.
+        let buffer = cqe.buffer().and_then(|id| self.bufs.taken(id));
+        let kind = slot.kind.get();
+        if !cqe.more() {
+            self.retire(index, slot);
+        }
+        let socket = index / super::OPS_A_SOCKET;
+        match kind {
+            Kind::Recv => self.recv_completed(socket, cqe, buffer),
+            Kind::Send => self.send_completed(socket, cqe.result),
+            Kind::Accept => self.accept_completed(socket, cqe.result),
+            Kind::Install => self.install_completed(socket, cqe.result),
+            Kind::Connect | Kind::Shutdown => self.control_completed(socket, kind, cqe.result),
+            Kind::Close => self.free_socket(socket),
+            Kind::None => {}
+        }
+        if !cqe.more() {
+            self.close_if_idle(socket);
+        }
+    }
+
+    /// The terminal completion arrived: the slot is free again.
+    fn retire(&self, index: u32, slot: &'static Slot) {
+        if slot.state.get() == State::Cancelling {
+            self.cleanup.leave(self.memory().slots, index);
+        }
+        slot.state.set(State::Free);
+        slot.kind.set(Kind::None);
+        slot.generation.set(slot.generation.get().wrapping_add(1));
+        let in_flight = self.in_flight.get() - 1;
+        self.in_flight.set(in_flight);
+        self.counters().in_flight.set(u64::from(in_flight));
+    }
+
+    /// A completion of nothing we know: its buffer is taken back all the same.
+    #[cold]
+    fn complete_stale(&self, cqe: Cqe) {
+        self.counters().stale.add(1);
+        if let Some(index) = cqe.buffer().and_then(|id| self.bufs.taken(id)) {
+            self.bufs.release(index);
+        }
+    }
+
+    // ---- the end ----
+
+    /// What is still held.
+    pub(crate) fn held(&self, held: &mut Held) {
+        held.ops += self.in_flight.get();
+        held.sockets += self.used.get();
+        self.bufs.held(held);
+    }
+
+    /// Empties the lists of those who wait, as the worker ends.
+    pub(crate) fn wake_waiters(&self) {
+        self.socket_waiters.wake_all(self.tasks());
+        self.bufs.wake_waiters();
+    }
+}
+
+#[cfg(test)]
+impl Io {
+    /// The socket that an operation's user data names.
+    pub(super) fn socket_of(&self, user_data: u64) -> Option<usize> {
+        match Tag::decode(user_data) {
+            Tag::Op { slot, .. } => Some((slot / super::OPS_A_SOCKET) as usize),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The submit queue: operations wait here, linked through their slots, and become SQEs when the
+//! ring has room. So a full ring is never seen above this file.
+
+use super::slot::{Kind, State, Tag};
+use super::socket::flag;
+use super::{CANCELS_MAX, Io, OPS_A_SOCKET};
+use crate::ring::Sqe;
+
+impl Io {
+    /// 1: queues an operation in its free slot.
+    #[inline]
+    pub(super) fn submit(&self, index: u32, kind: Kind) {
+        let slot = self.slot(index);
+        debug_assert!(
+            slot.state.get() == State::Free,
+            "{kind:?} in a slot that is taken"
+        );
+        slot.state.set(State::Queued);
+        slot.kind.set(kind);
+        let queue = if kind == Kind::Close {
+            &self.cleanup
+        } else {
+            &self.work
+        };
+        queue.push(self.memory().slots, index);
+    }
+
+    /// Whether the slot's operation is queued or in the kernel.
+    #[inline]
+    pub(super) fn is_busy(&self, index: u32) -> bool {
+        self.slot(index).state.get() != State::Free
+    }
+
+    /// 3 and 5: gives an operation up. One that is queued never reaches the kernel, and true is
+    /// returned: it is free now. One in the kernel is cancelled by its user data, and its own
+    /// completion frees it.
+    pub(super) fn cancel(&self, index: u32) -> bool {
+        let slot = self.slot(index);
+        match slot.state.get() {
+            State::Queued => {
+                self.work.leave(self.memory().slots, index);
+                slot.state.set(State::Free);
+                slot.kind.set(Kind::None);
+                true
+            }
+            State::Submitted => {
+                slot.state.set(State::Cancelling);
+                self.cleanup.push(self.memory().slots, index);
+                false
+            }
+            State::Free | State::Cancelling | State::Cancelled => false,
+        }
+    }
+
+    /// Whether anything waits to be pushed.
+    #[inline]
+    pub(crate) fn has_submissions(&self) -> bool {
+        !self.work.is_empty() || self.next_cleanup().is_some()
+    }
+
+    fn next_cleanup(&self) -> Option<u32> {
+        let index = self.cleanup.first()?;
+        let is_cancel = self.slot(index).state.get() == State::Cancelling;
+        (!is_cancel || self.cancels.get() < CANCELS_MAX).then_some(index)
+    }
+
+    /// 2: the next submission, clean-up first.
+    #[inline]
+    pub(crate) fn next_sqe(&self) -> Option<Sqe> {
+        if let Some(index) = self.next_cleanup() {
+            self.cleanup.leave(self.memory().slots, index);
+            return Some(self.cleanup_sqe(index));
+        }
+        let index = self.work.pop(self.memory().slots)?;
+        Some(self.push(index))
+    }
+
+    fn cleanup_sqe(&self, index: u32) -> Sqe {
+        let slot = self.slot(index);
+        if slot.state.get() != State::Cancelling {
+            return self.push(index);
+        }
+        slot.state.set(State::Cancelled);
+        self.cancels.set(self.cancels.get() + 1);
+        let target = Tag::Op {
+            slot: index,
+            generation: slot.generation.get(),
+        };
+        Sqe::cancel(target.encode()).tagged(Tag::Cancel.encode())
+    }
+
+    /// Writes a queued operation's SQE; from here on the kernel has it.
+    #[inline]
+    fn push(&self, index: u32) -> Sqe {
+        let slot = self.slot(index);
+        slot.state.set(State::Submitted);
+        let in_flight = self.in_flight.get() + 1;
+        self.in_flight.set(in_flight);
+        let counters = self.counters();
+        counters.submitted.add(1);
+        counters.in_flight.set(u64::from(in_flight));
+        counters.in_flight_peak.peak(u64::from(in_flight));
+        let at = index / OPS_A_SOCKET;
+        let sqe = match slot.kind.get() {
+            Kind::Recv => self.recv_sqe(at),
+            Kind::Send => self.send_sqe(at),
+            Kind::Accept => self.accept_sqe(at),
+            Kind::Connect => {
+                let (addr, len) = self.socket(at).peer.as_raw();
+                Sqe::connect(at, addr, len)
+            }
+            Kind::Install => Sqe::install(at, self.socket(at).install.as_ptr() as u64),
+            Kind::Shutdown => Sqe::shutdown_write(at),
+            Kind::Close => {
+                self.socket(at).unset(flag::INSTALLED);
+                Sqe::close(at)
+            }
+            Kind::None => Sqe::nop(),
+        };
+        sqe.tagged(
+            Tag::Op {
+                slot: index,
+                generation: slot.generation.get(),
+            }
+            .encode(),
+        )
+    }
+
+    /// The standing wake-up: completes whenever another thread writes the worker's eventfd.
+    pub(crate) fn wake_sqe(eventfd: i32) -> Sqe {
+        Sqe::poll_readable(eventfd).tagged(Tag::Wake.encode())
+    }
+}

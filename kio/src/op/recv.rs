@@ -1,0 +1,326 @@
+//! Receiving: one multishot operation a connection fills its queue from the provided ring.
+//!
+//! Data belongs to the connection, never to a waiting future, so a receive that is given up loses
+//! nothing. The queue is a list through the buffers' headers. A connection's window bounds it: by a
+//! cap in the SQE where the kernel knows it (6.18), else by cancelling when the queue is full, and by
+//! single receives while free buffers are few.
+
+use core::cell::Cell;
+use core::task::Context;
+use core::time::Duration;
+
+use super::Io;
+use super::slot::Kind;
+use super::socket::{State, flag, recv_op};
+use crate::buf::{Buf, BufMut};
+use crate::error::Error;
+use crate::ring::{Cqe, Sqe};
+
+/// What a receive finds.
+pub(crate) enum Received {
+    Data(Buf),
+    End,
+    Failed(Error),
+    /// Nothing yet; the caller is woken when there is.
+    Nothing,
+}
+
+fn span(millis: &Cell<u32>) -> Option<Duration> {
+    (millis.get() != 0).then(|| Duration::from_millis(millis.get().into()))
+}
+
+fn millis(timeout: Option<Duration>) -> u32 {
+    timeout.map_or(0, |span| {
+        u32::try_from(span.as_millis()).unwrap_or(u32::MAX).max(1)
+    })
+}
+
+const NO_BUFFER: i32 = -libc::ENOBUFS;
+const CANCELED: i32 = -libc::ECANCELED;
+
+impl Io {
+    /// Takes the next received bytes of a socket.
+    #[inline]
+    pub(crate) fn receive(&'static self, at: u32, cx: &Context<'_>) -> Received {
+        if let Some(index) = self.pop_received(at) {
+            let header = self.bufs.header(index);
+            let (start, len) = (header.start.get(), header.len.get());
+            return Received::Data(Buf::adopt(&self.bufs, index, start, len));
+        }
+        self.wait_received(at, cx)
+    }
+
+    /// What there is to say of a socket whose queue is empty; where that is nothing, the caller is
+    /// woken when it changes.
+    #[inline]
+    pub(crate) fn wait_received(&self, at: u32, cx: &Context<'_>) -> Received {
+        let socket = self.socket(at);
+        if socket.rx_error.get() != 0 {
+            return Received::Failed(self.error_of(at, "receive", socket.rx_error.get()));
+        }
+        if socket.has(flag::EOF) {
+            return Received::End;
+        }
+        socket.rx_waiter.register(self.tasks(), cx);
+        self.arm(at);
+        Received::Nothing
+    }
+
+    /// Wakes all who wait to receive, to see that the worker stops.
+    pub(crate) fn wake_receivers(&self) {
+        for at in 0..self.fresh.get() {
+            self.socket(at).rx_waiter.wake(self.tasks());
+        }
+    }
+
+    /// How long a receive may wait.
+    #[inline]
+    pub(crate) fn recv_timeout(&self, at: u32) -> Option<Duration> {
+        span(&self.socket(at).rx_timeout)
+    }
+
+    /// How long a send may wait.
+    #[inline]
+    pub(crate) fn send_timeout(&self, at: u32) -> Option<Duration> {
+        span(&self.socket(at).tx_timeout)
+    }
+
+    pub(crate) fn set_recv_timeout(&self, at: u32, timeout: Option<Duration>) {
+        self.socket(at).rx_timeout.set(millis(timeout));
+    }
+
+    pub(crate) fn set_send_timeout(&self, at: u32, timeout: Option<Duration>) {
+        self.socket(at).tx_timeout.set(millis(timeout));
+    }
+
+    /// Starts receiving, unless it runs, waits for buffers or has ended.
+    #[inline]
+    fn arm(&self, at: u32) {
+        if !self.is_busy(recv_op(at)) && !self.socket(at).has(flag::STARVED) {
+            self.submit(recv_op(at), Kind::Recv);
+        }
+    }
+
+    #[inline]
+    pub(super) fn recv_sqe(&self, at: u32) -> Sqe {
+        let socket = self.socket(at);
+        let poll_first = socket.has(flag::POLL_FIRST);
+        socket.unset(flag::POLL_FIRST);
+        if self.features.get().recv_cap {
+            let cap = self.window.get().saturating_mul(self.bufs.size());
+            return Sqe::recv(at, true, poll_first, cap);
+        }
+        // Without a cap one socket may empty the ring in one enter: take turns when buffers are few.
+        let (free, in_ring, held) = self.bufs.count();
+        let plenty = free + in_ring > held / 3;
+        Sqe::recv(at, plenty, poll_first, 0)
+    }
+
+    pub(super) fn recv_completed(&self, at: u32, cqe: Cqe, buffer: Option<u32>) {
+        let socket = self.socket(at);
+        let open = socket.state.get() == State::Open && !socket.has(flag::STALLED);
+        match (cqe.result, buffer) {
+            (n @ 1.., Some(index)) if open => self.queue_received(at, index, n as u32, cqe.more()),
+            (_, Some(index)) => {
+                self.bufs.release(index);
+                self.recv_ended(at, cqe.result, open);
+            }
+            (result, None) => self.recv_ended(at, result, open),
+        }
+    }
+
+    fn recv_ended(&self, at: u32, result: i32, open: bool) {
+        let socket = self.socket(at);
+        match result {
+            _ if !open => return,
+            0 => socket.set(flag::EOF),
+            NO_BUFFER => return self.starve(at),
+            // Cancelled for its window, or by a limit of the kernel's: who waits re-arms.
+            CANCELED | 1.. => {}
+            errno => socket.rx_error.set(-errno),
+        }
+        socket.rx_waiter.wake(self.tasks());
+    }
+
+    #[inline]
+    fn queue_received(&self, at: u32, index: u32, n: u32, more: bool) {
+        let socket = self.socket(at);
+        self.counters().received.add(u64::from(n));
+        socket.moved.set(self.now_ms.get());
+        if !self.join_received(at, index, n) {
+            let header = self.bufs.header(index);
+            header.start.set(0);
+            header.len.set(n);
+            header.next.set(0);
+            header.account.set(at + 1);
+            match socket.rx_tail.replace(index + 1) {
+                0 => socket.rx_head.set(index + 1),
+                tail => self.bufs.header(tail - 1).next.set(index + 1),
+            }
+            socket.rx_count.set(socket.rx_count.get() + 1);
+            if more && socket.rx_count.get() >= self.window.get() {
+                self.cancel(recv_op(at));
+            }
+        }
+        socket.rx_waiter.wake(self.tasks());
+    }
+
+    /// Copies a small payload behind the last queued one, if there is room, and frees its buffer:
+    /// segments of one byte must not hold a buffer each.
+    #[inline]
+    fn join_received(&self, at: u32, index: u32, n: u32) -> bool {
+        let tail = self.socket(at).rx_tail.get();
+        if tail == 0 || n > self.bufs.size() / 8 {
+            return false;
+        }
+        let last = self.bufs.header(tail - 1);
+        let end = last.start.get() + last.len.get();
+        if n > self.bufs.size() - end {
+            return false;
+        }
+        // SAFETY: both are in the store; the queue alone holds `tail`, the caller alone `index`, and
+        // the kernel has let go of both.
+        unsafe {
+            let to = self.bufs.addr(tail - 1).add(end as usize);
+            core::ptr::copy_nonoverlapping(self.bufs.addr(index), to, n as usize);
+        }
+        last.len.set(last.len.get() + n);
+        self.bufs.release(index);
+        true
+    }
+
+    fn pop_received(&self, at: u32) -> Option<u32> {
+        let socket = self.socket(at);
+        let index = socket.rx_head.get().checked_sub(1)?;
+        let next = self.bufs.header(index).next.replace(0);
+        socket.rx_head.set(next);
+        if next == 0 {
+            socket.rx_tail.set(0);
+        }
+        socket.rx_count.set(socket.rx_count.get() - 1);
+        Some(index)
+    }
+
+    /// Lets `copy` take received bytes, which tells how many it took; the rest stays in the queue.
+    pub(crate) fn receive_with(&self, at: u32, mut copy: impl FnMut(&[u8]) -> usize) -> usize {
+        let socket = self.socket(at);
+        let mut copied = 0;
+        while let Some(index) = socket.rx_head.get().checked_sub(1) {
+            let header = self.bufs.header(index);
+            let (start, len) = (header.start.get(), header.len.get());
+            // SAFETY: the queue alone holds the buffer, whose bytes the kernel wrote and let go of.
+            let bytes = unsafe {
+                core::slice::from_raw_parts(self.bufs.addr(index).add(start as usize), len as usize)
+            };
+            let n = copy(bytes);
+            copied += n;
+            if n < bytes.len() {
+                header.start.set(start + n as u32);
+                header.len.set(len - n as u32);
+                break;
+            }
+            if let Some(index) = self.pop_received(at) {
+                self.bufs.release(index);
+            }
+        }
+        copied
+    }
+
+    /// Copies received bytes behind what is in `into`, which is on the connection's account then.
+    pub(crate) fn receive_into(&self, at: u32, into: &mut BufMut) -> usize {
+        let copied = self.receive_with(at, |bytes| into.put_some(bytes));
+        if copied > 0 {
+            self.bufs.header(into.index()).account.set(at + 1);
+        }
+        copied
+    }
+
+    /// Whether received bytes wait, or the end or an error is known.
+    #[inline]
+    pub(crate) fn has_received(&self, at: u32) -> bool {
+        self.socket(at).rx_head.get() != 0
+    }
+
+    pub(super) fn drop_received(&self, at: u32) {
+        while let Some(index) = self.pop_received(at) {
+            self.bufs.release(index);
+        }
+    }
+
+    // ---- buffers ran out ----
+
+    /// No buffer was left: the socket waits in line, and the ring is made deeper if it can be.
+    #[cold]
+    fn starve(&self, at: u32) {
+        self.counters().enobufs.add(1);
+        self.bufs.deepen();
+        let socket = self.socket(at);
+        if !socket.has(flag::STARVED) {
+            socket.set(flag::STARVED);
+            self.starved.push(self.memory().sockets, at);
+        }
+    }
+
+    pub(super) fn leave_starved(&self, at: u32) {
+        let socket = self.socket(at);
+        if socket.has(flag::STARVED) {
+            socket.unset(flag::STARVED);
+            self.starved.leave(self.memory().sockets, at);
+        }
+    }
+
+    /// Fills the ring, and lets as many of those who wait receive again as it has buffers for. They
+    /// wait for data first: an armed receive must not take a buffer for nothing.
+    #[inline]
+    pub(crate) fn feed(&self) {
+        self.bufs.refill();
+        if self.starved.is_empty() {
+            return;
+        }
+        for _ in 0..self.bufs.in_ring() {
+            let Some(at) = self.starved.first() else {
+                return;
+            };
+            self.leave_starved(at);
+            self.socket(at).set(flag::POLL_FIRST);
+            self.arm(at);
+        }
+    }
+
+    /// Whether somebody waits for a buffer.
+    #[inline]
+    pub(crate) fn is_starved(&self) -> bool {
+        !self.starved.is_empty() || self.bufs.has_waiters()
+    }
+
+    /// Nobody gave a buffer back for `stall_ms` while others waited: resets the connections that
+    /// hold most and moved no byte in that time, until an eighth of the store comes back.
+    #[cold]
+    pub(crate) fn reset_stalled(&self, stall_ms: u32) {
+        let sockets = self.memory().sockets;
+        let used = &sockets[..self.fresh.get() as usize];
+        for socket in used {
+            socket.holds.set(0);
+        }
+        for header in self.bufs.headers() {
+            if header.account.get() != 0 {
+                let holds = &sockets[header.account.get() as usize - 1].holds;
+                holds.set(holds.get() + 1);
+            }
+        }
+        let mut wanted = (self.bufs.headers().len() as u32 / 8).max(1);
+        let now = self.now_ms.get();
+        while wanted > 0 {
+            let most = used
+                .iter()
+                .enumerate()
+                .filter(|(_, s)| s.state.get() == State::Open && !s.has(flag::STALLED))
+                .filter(|(_, s)| s.holds.get() > 0 && now.wrapping_sub(s.moved.get()) >= stall_ms)
+                .max_by_key(|(_, s)| s.holds.get());
+            let Some((at, socket)) = most else { return };
+            wanted = wanted.saturating_sub(socket.holds.get());
+            self.counters().stalled.add(1);
+            self.reset(at as u32);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! One operation's slot.
+
+use core::cell::Cell;
+
+use super::list::{Linked, Links};
+
+/// Op slots of each socket: receive, send and control.
+pub(crate) const OPS_A_SOCKET: u32 = 3;
+/// Cancels in the kernel at once. The rest waits in the queue, so the sum of completions is bounded.
+pub(crate) const CANCELS_MAX: u32 = 64;
+
+/// An operation's life.
+///
+/// ```text
+///         submit            pushed to the ring          terminal completion
+///  Free ----1----> Queued ---------2--------> Submitted ---------4---------> Free
+///    ^                |                           | 3: cancel
+///    |                |                           v
+///    +--- 5: withdrawn ---+             Cancelling (queued), Cancelled (pushed) ----4----> Free
+/// ```
+///
+/// 1 [`super::Io::submit`], 2 [`super::Io::next_sqe`], 3 and 5 [`super::Io::cancel`] (an operation
+/// that never reached the kernel never does), 4 [`super::Io::complete`]. Only a completion without
+/// F_MORE frees a submitted slot: no error of `enter` does, and no future's drop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum State {
+    Free = 0,
+    Queued,
+    Submitted,
+    Cancelling,
+    Cancelled,
+}
+
+/// What a slot's operation is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    None = 0,
+    Recv,
+    Send,
+    Accept,
+    Connect,
+    Install,
+    Shutdown,
+    Close,
+}
+
+/// An operation of a socket; all zero but the generation while free.
+pub(crate) struct Slot {
+    pub(super) state: Cell<State>,
+    pub(super) kind: Cell<Kind>,
+    /// Which operation of this slot it is; in the user data, so that a stale completion shows.
+    pub(super) generation: Cell<u32>,
+    links: Links,
+}
+
+const _: () = assert!(size_of::<Slot>() <= 64);
+
+impl Slot {
+    pub(crate) const fn new() -> Self {
+        Self {
+            state: Cell::new(State::Free),
+            kind: Cell::new(Kind::None),
+            generation: Cell::new(0),
+            links: Links::new(),
+        }
+    }
+}
+
+impl Linked for Slot {
+    fn links(&self) -> &Links {
+        &self.links
+    }
+}
+
+/// What a completion's user data says: tag, slot (24 bits), generation (32 bits).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Tag {
+    Op { slot: u32, generation: u32 },
+    Cancel,
+    Wake,
+    Unknown,
+}
+
+const OP: u64 = 1;
+const CANCEL: u64 = 2;
+const WAKE: u64 = 3;
+
+impl Tag {
+    #[inline]
+    pub(super) const fn encode(self) -> u64 {
+        match self {
+            Self::Op { slot, generation } => OP << 56 | (slot as u64) << 32 | generation as u64,
+            Self::Cancel => CANCEL << 56,
+            Self::Wake => WAKE << 56,
+            Self::Unknown => 0,
+        }
+    }
+
+    #[inline]
+    pub(super) const fn decode(user_data: u64) -> Self {
+        match user_data >> 56 {
+            OP => Self::Op {
+                slot: (user_data >> 32) as u32 & 0xff_ffff,
+                generation: user_data as u32,
+            },
+            CANCEL => Self::Cancel,
+            WAKE => Self::Wake,
+            _ => Self::Unknown,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! A socket slot: what kio knows of one connection, whoever's hands it is in.
+
+use core::cell::Cell;
+
+use super::list::{Linked, Links};
+use super::{OPS_A_SOCKET, RawAddr};
+use crate::task::Waiter;
+
+/// A socket's life. Its index is its place in the fixed-file table.
+///
+/// ```text
+///         take           accepted            handed out          handle gone
+///  Free ---1---> Opening ----2----> Waiting ------3------> Open ------4------> Closing ---5---> Free
+///                   \ failed, withdrawn: 5 (nothing to close)      \ (Opening and Waiting too)
+/// ```
+///
+/// 1 `Io::take_socket`, 2 `Io::accepted`, 3 `Listener` hands it out, or its connect is done,
+/// 4 `Io::close`: operations are cancelled, their terminal completions collected, then the slot of
+/// the table is emptied, 5 `Io::free_socket`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum State {
+    Free = 0,
+    Opening,
+    Waiting,
+    Open,
+    Closing,
+}
+
+/// What is worth knowing of a direction besides its queue.
+pub(super) mod flag {
+    /// The peer ended its side.
+    pub const EOF: u16 = 1 << 0;
+    /// On the list of those who wait for receive buffers.
+    pub const STARVED: u16 = 1 << 1;
+    /// The table's slot holds a file that must be closed.
+    pub const INSTALLED: u16 = 1 << 2;
+    /// Our side was shut down.
+    pub const WRITE_CLOSED: u16 = 1 << 3;
+    /// It was reset because others waited for its buffers.
+    pub const STALLED: u16 = 1 << 4;
+    /// The last entry of the outbox is a buffer of ours that more bytes may join.
+    pub const JOINABLE: u16 = 1 << 6;
+    /// The shutdown or connect awaited has ended.
+    pub const CONTROL_DONE: u16 = 1 << 7;
+    /// It was starved: the next receive waits for data before it takes a buffer.
+    pub const POLL_FIRST: u16 = 1 << 8;
+}
+
+/// One socket slot; all zero while free, but for the generation.
+pub(crate) struct Socket {
+    pub(super) state: Cell<State>,
+    pub(super) flags: Cell<u16>,
+    pub(super) generation: Cell<u32>,
+    pub(super) links: Links,
+    /// Index + 1 of the next free slot.
+    pub(super) next_free: Cell<u32>,
+    /// The listener it was accepted from, while opening.
+    pub(super) listener: Cell<u8>,
+
+    /// Received buffers, not yet taken: index + 1 of the ends.
+    pub(super) rx_head: Cell<u32>,
+    pub(super) rx_tail: Cell<u32>,
+    pub(super) rx_count: Cell<u32>,
+    /// Why receiving failed (an error number), told once the queue is empty.
+    pub(super) rx_error: Cell<i32>,
+    pub(super) rx_waiter: Waiter,
+    /// Milliseconds a receive may wait; 0 is for ever.
+    pub(super) rx_timeout: Cell<u32>,
+
+    pub(super) tx_error: Cell<i32>,
+    pub(super) tx_waiter: Waiter,
+    pub(super) tx_timeout: Cell<u32>,
+    /// Handles that keep the connection open: one, or two halves.
+    pub(super) handles: Cell<u8>,
+
+    /// What the last control operation gave.
+    pub(super) control: Cell<i32>,
+    pub(super) control_waiter: Waiter,
+
+    /// A real descriptor + 1 beside the table's slot; 0 is none. The kernel reads it on install.
+    pub(super) fd: Cell<i32>,
+    /// The kernel reads `fd - 1` from here while it installs.
+    pub(super) install: Cell<i32>,
+    /// Milliseconds of the worker's clock when bytes last moved.
+    pub(super) moved: Cell<u32>,
+    /// Scratch of the stall check: buffers on its account.
+    pub(super) holds: Cell<u32>,
+    /// The kernel writes the peer's address here on accept, and reads it on connect.
+    pub(super) peer: RawAddr,
+    pub(super) local: RawAddr,
+}
+
+impl Socket {
+    pub(crate) const fn new() -> Self {
+        Self {
+            state: Cell::new(State::Free),
+            flags: Cell::new(0),
+            generation: Cell::new(0),
+            links: Links::new(),
+            next_free: Cell::new(0),
+            listener: Cell::new(0),
+            rx_head: Cell::new(0),
+            rx_tail: Cell::new(0),
+            rx_count: Cell::new(0),
+            rx_error: Cell::new(0),
+            rx_waiter: Waiter::new(),
+            rx_timeout: Cell::new(0),
+            tx_error: Cell::new(0),
+            tx_waiter: Waiter::new(),
+            tx_timeout: Cell::new(0),
+            handles: Cell::new(0),
+            control: Cell::new(0),
+            control_waiter: Waiter::new(),
+            fd: Cell::new(0),
+            install: Cell::new(0),
+            moved: Cell::new(0),
+            holds: Cell::new(0),
+            peer: RawAddr::new(),
+            local: RawAddr::new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn has(&self, flag: u16) -> bool {
+        self.flags.get() & flag != 0
+    }
+
+    #[inline]
+    pub(super) fn set(&self, flag: u16) {
+        self.flags.set(self.flags.get() | flag);
+    }
+
+    #[inline]
+    pub(super) fn unset(&self, flag: u16) {
+        self.flags.set(self.flags.get() & !flag);
+    }
+}
+
+impl Linked for Socket {
+    fn links(&self) -> &Links {
+        &self.links
+    }
+}
+
+/// The op slots of a socket.
+#[inline]
+pub(super) const fn recv_op(socket: u32) -> u32 {
+    socket * OPS_A_SOCKET
+}
+
+#[inline]
+pub(super) const fn send_op(socket: u32) -> u32 {
+    socket * OPS_A_SOCKET + 1
+}
+
+#[inline]
+pub(super) const fn control_op(socket: u32) -> u32 {
+    socket * OPS_A_SOCKET + 2
+}

@@ -1,0 +1,258 @@
+//! What a declaration says, as plain numbers, and the sums that follow from it.
+
+use crate::op::{CANCELS_MAX, OPS_A_SOCKET};
+use crate::task::{TaskDecl, place};
+
+/// Listeners a worker may have open at once.
+pub(crate) const LISTENERS: usize = 8;
+/// Buffers a worker may have: the kernel's limit on the entries of a provided ring.
+const BUFFERS_MAX: u32 = 32_768;
+/// Completion entries a ring may have: the kernel's limit.
+const CQ_MAX: u32 = 65_536;
+
+/// How many threads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Workers {
+    /// So many.
+    Exactly(u32),
+    /// Memory for so many, and as many as CPUs are allowed.
+    UpTo(u32),
+}
+
+/// Which CPUs the workers are pinned to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pin {
+    /// The CPUs the process may use, in order.
+    On,
+    /// None.
+    Off,
+    /// These.
+    Cpus(&'static [u32]),
+}
+
+/// How a worker waits when nothing is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Idle {
+    /// It sleeps in the kernel.
+    Park,
+    /// It watches the ring for so many nanoseconds first, while that pays.
+    Spin(u64),
+}
+
+/// A whole declaration. `pool!` writes it; each field is a key of the declaration.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The pool's name; its threads are `name-0` and on.
+    pub name: &'static str,
+    /// Threads.
+    pub workers: Workers,
+    /// The arenas, one after another: the declared tasks, the entry (or one accept loop a
+    /// listener), the `spawn` arena, the `calls` arena.
+    pub tasks: &'static [TaskDecl],
+    /// Sockets a worker.
+    pub conns: u32,
+    /// Buffers a worker.
+    pub buffers: u32,
+    /// Bytes of a buffer, a multiple of 4096.
+    pub buffer_size: u32,
+    /// Buffers in the provided ring at first.
+    pub depth: u32,
+    /// Buffers kept from the ring, for sends; `None` is an eighth.
+    pub reserve: Option<u32>,
+    /// Buffers a connection may have received and not taken.
+    pub window: u32,
+    /// Entries of a connection's outbox.
+    pub outbox: u32,
+    /// Nanoseconds that buffers may be missed before those who hold them are reset.
+    pub stall: u64,
+    /// Submission entries; `None` is derived.
+    pub sq: Option<u32>,
+    /// Bytes of a worker's stack.
+    pub stack: u64,
+    /// Which CPUs.
+    pub pin: Pin,
+    /// How a worker waits.
+    pub idle: Idle,
+    /// Threads for what can only block.
+    pub blocking: u32,
+    /// Whether the rings are restricted to what kio uses.
+    pub harden: bool,
+    /// Signals that reach tasks, besides INT and TERM, which stop.
+    pub signals: &'static [i32],
+    /// Nanoseconds that connections may take to end after a stop.
+    pub drain: u64,
+    /// Bytes that the footprint may take; `None` is any.
+    pub budget: Option<u64>,
+}
+
+impl Config {
+    /// The documented defaults, for everything but the name and the tasks.
+    pub const DEFAULT: Self = Self {
+        name: "kio",
+        workers: Workers::Exactly(1),
+        tasks: &[],
+        conns: 256,
+        buffers: 256,
+        buffer_size: 16 * 1024,
+        depth: 64,
+        reserve: None,
+        window: 4,
+        outbox: 16,
+        stall: 10_000_000_000,
+        sq: None,
+        stack: 256 * 1024,
+        pin: Pin::On,
+        idle: Idle::Park,
+        blocking: 0,
+        harden: true,
+        signals: &[],
+        drain: 10_000_000_000,
+        budget: None,
+    };
+
+    /// Stops the build where the numbers cannot be.
+    pub const fn check(&self) {
+        assert!(self.max_workers() >= 1, "kio: `workers` must be at least 1");
+        assert!(
+            self.max_workers() <= 256,
+            "kio: `workers` must be at most 256"
+        );
+        assert!(self.conns >= 1, "kio: `conns` must be at least 1");
+        assert!(
+            self.conns <= 1 << 20,
+            "kio: `conns` must be at most 1,048,576"
+        );
+        assert!(
+            self.buffers >= 1,
+            "kio: `buffers` must be at least 1 x 4 KiB"
+        );
+        assert!(
+            self.buffers <= BUFFERS_MAX,
+            "kio: `buffers` must be at most 32,768 a worker"
+        );
+        assert!(
+            self.buffer_size >= 4096 && self.buffer_size.is_multiple_of(4096),
+            "kio: a buffer's size must be a multiple of 4 KiB, so that every buffer is page-aligned"
+        );
+        assert!(
+            self.buffer_size <= 1 << 30,
+            "kio: a buffer's size must be at most 1 GiB"
+        );
+        assert!(
+            self.buffers as u64 * self.buffer_size as u64 * self.max_workers() as u64 <= 1 << 30,
+            "kio: all buffers of a pool must fit 1 GiB (the reach of static addresses)"
+        );
+        assert!(self.depth >= 1, "kio: `depth` must be at least 1");
+        assert!(self.window >= 1, "kio: `window` must be at least 1");
+        assert!(
+            self.outbox >= 1 && self.outbox <= 1024,
+            "kio: `outbox` must be 1 to 1024"
+        );
+        assert!(
+            self.reserve() < self.buffers,
+            "kio: `reserve` must be less than `buffers`"
+        );
+        assert!(
+            self.completions() <= CQ_MAX as u64,
+            "kio: what can be outstanding exceeds 65,536 completions a worker: declare fewer \
+             `conns` (3 completions each) or `buffers` (1 each), or more workers"
+        );
+        assert!(
+            self.stack >= 16 * 1024,
+            "kio: `stack` must be at least 16 KiB"
+        );
+        let mut i = 0;
+        while i < self.tasks.len() {
+            assert!(
+                self.tasks[i].align <= 4096,
+                "kio: a task's future is aligned to over 4 KiB"
+            );
+            i += 1;
+        }
+    }
+
+    /// How many workers there is memory for.
+    pub const fn max_workers(&self) -> u32 {
+        match self.workers {
+            Workers::Exactly(n) | Workers::UpTo(n) => n,
+        }
+    }
+
+    /// Op slots of a worker.
+    pub const fn ops(&self) -> u32 {
+        self.conns * OPS_A_SOCKET
+    }
+
+    /// Task slots of a worker.
+    pub const fn task_slots(&self) -> u32 {
+        let (mut i, mut sum) = (0, 0);
+        while i < self.tasks.len() {
+            sum += self.tasks[i].count;
+            i += 1;
+        }
+        sum
+    }
+
+    /// Bytes of a worker's task bodies, a multiple of 4096.
+    pub const fn body_bytes(&self) -> usize {
+        let (mut i, mut end) = (0, 0);
+        while i < self.tasks.len() {
+            let (at, stride) = place(end, &self.tasks[i]);
+            end = at + stride * self.tasks[i].count as usize;
+            i += 1;
+        }
+        end.next_multiple_of(4096)
+    }
+
+    /// Bytes of a worker's buffers.
+    pub const fn buffer_bytes(&self) -> usize {
+        self.buffers as usize * self.buffer_size as usize
+    }
+
+    /// Buffers kept from the provided ring.
+    pub const fn reserve(&self) -> u32 {
+        match self.reserve {
+            Some(n) => n,
+            None if self.buffers == 1 => 0,
+            None if self.buffers < 16 => 1,
+            None => self.buffers / 8,
+        }
+    }
+
+    /// Entries of the provided ring.
+    pub const fn ring_entries(&self) -> u32 {
+        self.buffers.next_power_of_two()
+    }
+
+    /// Bytes of the provided ring, a multiple of 4096.
+    pub const fn ring_bytes(&self) -> usize {
+        (self.ring_entries() as usize * crate::buf::ENTRY_SIZE).next_multiple_of(4096)
+    }
+
+    /// What can be outstanding in the completion queue at once, line by line:
+    pub const fn completions(&self) -> u64 {
+        self.buffers as u64                 // one completion with data each
+            + self.ops() as u64             // one terminal completion an operation
+            + CANCELS_MAX as u64            // one a cancel
+            + 8 // wake-ups: one a sleep, and room
+    }
+
+    /// Completion entries.
+    pub const fn cq(&self) -> u32 {
+        let sum = (self.completions() as u32).next_power_of_two();
+        if sum < 2 * self.sq() {
+            2 * self.sq()
+        } else {
+            sum
+        }
+    }
+
+    /// Submission entries.
+    pub const fn sq(&self) -> u32 {
+        match self.sq {
+            Some(n) => n.next_power_of_two(),
+            None if self.ops() >= 256 => 256,
+            None => (self.ops() + 1).next_power_of_two(),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Starting a pool's threads, and running one in the foreground.
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::IntoRawFd;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use std::sync::Arc;
+use std::thread;
+
+use super::handle::{Handle, parts, stop, wake_all};
+use super::signals::{self, Watch};
+use super::{Config, Pin, Pool, State, Worker, Workers};
+use crate::error::{Error, Held, Result, StartError};
+use crate::ring::{self, Features, Setup};
+use crate::worker::{Loop, LoopSetup, Parts, Phase};
+
+/// Descriptors a pool needs beside its table: standard streams, rings, eventfds, listeners.
+const OWN_DESCRIPTORS: u64 = 64;
+
+/// Starts the pool and gives its handle.
+pub fn start<P: Pool>(args: <P::State as State>::Args) -> Result<Handle<P>> {
+    let shared = P::shared();
+    if !shared.change(Phase::Idle, Phase::Starting) {
+        return Err(match shared.phase() {
+            Phase::Retired => StartError::Retired(shared.held()),
+            _ => StartError::AlreadyRunning,
+        }
+        .into());
+    }
+    let mut handle = Handle::<P>::new();
+    match start_workers::<P>(args) {
+        Ok(()) => Ok(handle),
+        Err(error) => {
+            shared.fail(error);
+            wake_all::<P>();
+            Err(handle.wait().err().unwrap_or(error))
+        }
+    }
+}
+
+/// As [`start`], but waits until a run of the pool that is under way has been joined: many tests
+/// share one declaration.
+pub fn start_when_free<P: Pool>(args: <P::State as State>::Args) -> Result<Handle<P>> {
+    // Kept between tries: only the one that gets the pool hands them over.
+    let mut args = Some(args);
+    loop {
+        P::shared().wait_rest();
+        if P::shared().phase() == Phase::Retired {
+            return Err(StartError::Retired(P::shared().held()).into());
+        }
+        if P::shared().change(Phase::Idle, Phase::Starting) {
+            let mut handle = Handle::<P>::new();
+            let args = args.take().expect("handed over once");
+            return match start_workers::<P>(args) {
+                Ok(()) => Ok(handle),
+                Err(error) => {
+                    P::shared().fail(error);
+                    wake_all::<P>();
+                    Err(handle.wait().err().unwrap_or(error))
+                }
+            };
+        }
+    }
+}
+
+/// Runs the pool until SIGINT or SIGTERM (a second one ends the drain), or an entry's error.
+pub fn run<P: Pool>(args: <P::State as State>::Args) -> Result<()> {
+    let stops = [libc::SIGINT, libc::SIGTERM];
+    let watch = Watch::new(stops.into_iter().chain(P::CONFIG.signals.iter().copied()))?;
+    let handle = start::<P>(args)?;
+    while !P::shared().has_ended() {
+        for signal in watch.wait() {
+            if stops.contains(&signal) {
+                log::info!("signal {signal}: stopping");
+                stop::<P>();
+            } else {
+                P::shared().signal(signal);
+                wake_all::<P>();
+            }
+        }
+    }
+    handle.join()
+}
+
+fn start_workers<P: Pool>(args: <P::State as State>::Args) -> Result<()> {
+    let config = const { &P::CONFIG };
+    const { P::CONFIG.check() };
+    distinct_tasks(config)?;
+    raise_limits(config)?;
+    let allowed = sched_getaffinity(None)?;
+    let workers = count(config, &allowed)?;
+    let features = Features::detect();
+    let shared = P::shared();
+    shared.begin(workers);
+    let args = Arc::new(args);
+    for index in 0..workers {
+        let args = Arc::clone(&args);
+        let cpu = cpu_of(config, &allowed, index);
+        let spawned = thread::Builder::new()
+            .stack_size(config.stack as usize)
+            .spawn(move || worker::<P>(index, cpu, features, &args));
+        shared.keep(spawned?);
+    }
+    shared.wait_ready();
+    shared.error().map_or(Ok(()), Err)
+}
+
+fn distinct_tasks(config: &Config) -> Result<()> {
+    for (i, a) in config.tasks.iter().enumerate() {
+        for b in &config.tasks[..i] {
+            if a.id.is_some() && a.id == b.id {
+                return Err(StartError::SameTask(b.name, a.name).into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Raises the soft limits to the hard ones, and tells what is still short.
+fn raise_limits(config: &Config) -> Result<()> {
+    for resource in [Resource::Nofile, Resource::Memlock] {
+        let Rlimit { maximum, .. } = getrlimit(resource);
+        let _ = setrlimit(
+            resource,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        );
+    }
+    let need = u64::from(config.conns) + OWN_DESCRIPTORS;
+    match getrlimit(Resource::Nofile).current {
+        Some(allowed) if allowed < need => Err(StartError::Descriptors { need, allowed }.into()),
+        _ => Ok(()),
+    }
+}
+
+/// How many workers run on these CPUs.
+fn count(config: &Config, allowed: &CpuSet) -> Result<u32> {
+    let cpus = match config.pin {
+        Pin::On | Pin::Off => allowed.count(),
+        Pin::Cpus(list) => {
+            if let Some(cpu) = list.iter().find(|cpu| !allowed.is_set(**cpu as usize)) {
+                return Err(StartError::CpuNotAllowed(*cpu).into());
+            }
+            list.len() as u32
+        }
+    };
+    match config.workers {
+        Workers::UpTo(most) => Ok(most.min(cpus)),
+        Workers::Exactly(workers) if workers <= cpus || config.pin == Pin::Off => Ok(workers),
+        Workers::Exactly(workers) => Err(StartError::TooFewCpus { workers, cpus }.into()),
+    }
+}
+
+/// The CPU of a worker: the next of the list, or of those allowed.
+fn cpu_of(config: &Config, allowed: &CpuSet, index: u32) -> Option<u32> {
+    match config.pin {
+        Pin::Off => None,
+        Pin::Cpus(list) => list.get(index as usize).copied(),
+        Pin::On => (0..CpuSet::MAX_CPU as u32)
+            .filter(|cpu| allowed.is_set(*cpu as usize))
+            .nth(index as usize),
+    }
+}
+
+/// A worker's thread, from its first line to its last.
+fn worker<P: Pool>(
+    index: u32,
+    cpu: Option<u32>,
+    features: Features,
+    args: &<P::State as State>::Args,
+) {
+    /// A panic in the driver leaves memory in no known state: it ends the process.
+    struct Abort;
+    impl Drop for Abort {
+        fn drop(&mut self) {
+            std::process::abort();
+        }
+    }
+    let abort = Abort;
+    let parts = parts::<P>(index as usize);
+    name_thread(P::CONFIG.name, index);
+    if let Err(error) = work::<P>(index, cpu, features, args) {
+        P::shared().fail(error);
+        wake_all::<P>();
+    }
+    parts.calls.close();
+    let held = Held {
+        guards: P::state(index as usize).empty(),
+        ..parts.held()
+    };
+    parts.tasks.owner.release();
+    P::shared().ended(held);
+    signals::ring();
+    core::mem::forget(abort);
+}
+
+fn work<P: Pool>(
+    index: u32,
+    cpu: Option<u32>,
+    features: Features,
+    args: &<P::State as State>::Args,
+) -> Result<()> {
+    let config = const { &P::CONFIG };
+    let shared = P::shared();
+    let memory = P::memory(index as usize);
+    let parts = memory.parts;
+    let helpers = pin(cpu)?;
+    parts.set_up(index, shared, config, &memory.core, features);
+    parts.on_error.set(P::on_error());
+    let eventfd = wake_descriptor(parts)?;
+    let setup = Setup {
+        sq: config.sq(),
+        cq: config.cq(),
+        files: config.conns,
+        buffer_ring: memory.core.buffer_ring,
+        buffer_ring_entries: config.ring_entries() as u16,
+        helpers,
+        harden: config.harden,
+        locked: P::FOOTPRINT.locked,
+    };
+    let mut uring = ring::build(&setup)?;
+    let ring = ring::set_up(&mut uring, &setup)?;
+    let mut running = Loop::new(LoopSetup {
+        parts,
+        ring,
+        eventfd,
+    });
+    running.enable()?;
+    let drop_state = || {
+        P::state(index as usize).empty();
+    };
+    let begun = begin::<P>(parts, args);
+    if begun.is_ok() && shared.ready() {
+        running.run(drop_state)
+    } else {
+        running.end(drop_state)?;
+        begun
+    }
+}
+
+/// Makes the state and starts the entry, whose first error fails the start.
+fn begin<P: Pool>(parts: &'static Parts, args: &<P::State as State>::Args) -> Result<()> {
+    let core = parts.core();
+    P::state(core.index()).fill(P::State::init(core, args)?);
+    P::enter(Worker::new(core))?;
+    Loop::first_polls(parts);
+    parts.calls.open();
+    P::shared().error().map_or(Ok(()), Err)
+}
+
+fn name_thread(name: &str, index: u32) {
+    use core::fmt::Write;
+    // Names of threads are 15 bytes at most.
+    let mut text = heapless::String::<15>::new();
+    let room = 15 - 1 - index.checked_ilog10().unwrap_or(0) as usize - 1;
+    let cut = name
+        .char_indices()
+        .map(|(i, c)| i + c.len_utf8())
+        .take_while(|end| *end <= room);
+    let _ = write!(text, "{}-{index}", &name[..cut.last().unwrap_or(0)]);
+    let mut bytes = [0; 16];
+    bytes[..text.len()].copy_from_slice(text.as_bytes());
+    if let Ok(text) = core::ffi::CStr::from_bytes_until_nul(&bytes) {
+        let _ = rustix::thread::set_name(text);
+    }
+}
+
+/// Pins the calling thread. Returns the other CPUs, if there are any, for the kernel's helpers.
+fn pin(cpu: Option<u32>) -> Result<Option<CpuSet>> {
+    let Some(cpu) = cpu else { return Ok(None) };
+    let mut others = sched_getaffinity(None)?;
+    let mut own = CpuSet::new();
+    own.set(cpu as usize);
+    sched_setaffinity(None, &own).map_err(|_| StartError::CpuNotAllowed(cpu))?;
+    others.unset(cpu as usize);
+    Ok((others.count() > 0).then_some(others))
+}
+
+/// The eventfd that wakes this worker: made once, kept for the life of the process, since a late
+/// waker may still write it.
+fn wake_descriptor(parts: &Parts) -> Result<i32> {
+    use core::sync::atomic::Ordering;
+    let known = parts.tasks.eventfd.load(Ordering::Relaxed);
+    if known > 0 {
+        return Ok(known - 1);
+    }
+    let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        .map_err(|errno| Error::os("making an eventfd", errno.raw_os_error()))?
+        .into_raw_fd();
+    parts.tasks.eventfd.store(fd + 1, Ordering::Relaxed);
+    Ok(fd)
+}

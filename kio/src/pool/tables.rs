@@ -1,0 +1,99 @@
+//! The statics of a pool, with their exact sizes, and the plain slices a worker is handed.
+//!
+//! Sizes stay here: the slices carry none, so no task's signature shows its own future's size (a type
+//! cycle, E0391).
+
+use core::cell::Cell;
+
+use super::LISTENERS;
+use crate::op::{IoMemory, Listener, OutEntry, Outbox, Slot, Socket};
+use crate::task::{Arena, Bytes, Header, Owned};
+use crate::worker::{CoreMemory, Parts};
+use crate::{buf, op};
+
+/// The tables of one worker; all zero while idle.
+#[repr(C, align(128))]
+pub struct Tables<
+    const SOCKETS: usize,
+    const OPS: usize,
+    const OUT: usize,
+    const BUFFERS: usize,
+    const TASKS: usize,
+    const ARENAS: usize,
+> {
+    parts: Parts,
+    arenas: [Arena; ARENAS],
+    listeners: [Listener; LISTENERS],
+    headers: [Header; TASKS],
+    slots: [Slot; OPS],
+    sockets: [Socket; SOCKETS],
+    outboxes: [Outbox; SOCKETS],
+    entries: [OutEntry; OUT],
+    entry_bufs: [Cell<u32>; OUT],
+    buffers: [buf::Header; BUFFERS],
+}
+
+/// One worker's memory.
+pub struct Memory {
+    pub(crate) parts: &'static Parts,
+    pub(crate) core: CoreMemory,
+}
+
+impl<
+    const SOCKETS: usize,
+    const OPS: usize,
+    const OUT: usize,
+    const BUFFERS: usize,
+    const TASKS: usize,
+    const ARENAS: usize,
+> Tables<SOCKETS, OPS, OUT, BUFFERS, TASKS, ARENAS>
+{
+    /// Tables at rest.
+    #[allow(clippy::new_without_default, reason = "only statics are made of it")]
+    pub const fn new() -> Owned<Self> {
+        assert!(OPS == SOCKETS * op::OPS_A_SOCKET as usize);
+        Owned::new(Self {
+            parts: Parts::new(),
+            arenas: [const { Arena::new() }; ARENAS],
+            listeners: [const { Listener::new() }; LISTENERS],
+            headers: [const { Header::new() }; TASKS],
+            slots: [const { Slot::new() }; OPS],
+            sockets: [const { Socket::new() }; SOCKETS],
+            outboxes: [const { Outbox::new() }; SOCKETS],
+            entries: [const { OutEntry::new() }; OUT],
+            entry_bufs: [const { Cell::new(0) }; OUT],
+            buffers: [const { buf::Header::new() }; BUFFERS],
+        })
+    }
+
+    /// A worker's memory: its tables, and its part of the bytes.
+    pub fn memory<const BODIES: usize, const BYTES: usize, const RINGS: usize>(
+        tables: &'static [Owned<Self>],
+        bodies: &'static Bytes<BODIES>,
+        buffers: &'static Bytes<BYTES>,
+        rings: &'static Bytes<RINGS>,
+        worker: usize,
+    ) -> Memory {
+        let own = tables[worker].get();
+        let workers = tables.len();
+        Memory {
+            parts: &own.parts,
+            core: CoreMemory {
+                io: IoMemory {
+                    slots: &own.slots,
+                    sockets: &own.sockets,
+                    outboxes: &own.outboxes,
+                    entries: &own.entries,
+                    entry_bufs: &own.entry_bufs,
+                    listeners: &own.listeners,
+                },
+                headers: &own.headers,
+                arenas: &own.arenas,
+                buffer_headers: &own.buffers,
+                bodies: bodies.part(worker, BODIES / workers),
+                buffers: buffers.part(worker, BYTES / workers),
+                buffer_ring: rings.part(worker, RINGS / workers),
+            },
+        }
+    }
+}

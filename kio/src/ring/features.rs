@@ -1,0 +1,125 @@
+//! What this kernel gives, found by trying it on a small ring and a socket pair.
+
+use core::fmt;
+use std::os::fd::AsRawFd;
+
+use io_uring::{IoUring, squeue};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::{Features, Sqe};
+use crate::error::{Error, Result, StartError};
+
+impl Features {
+    /// Tries what the pool's workers need to know. Costs a small ring, once a start.
+    pub(crate) fn detect() -> Self {
+        Self {
+            recv_cap: recv_cap().unwrap_or(false),
+        }
+    }
+}
+
+/// Whether a capped multishot receive is taken (EINVAL before 6.18): armed on a quiet socket and a
+/// ring of buffers that is not there, it completes at once either way, with ENOBUFS where the cap
+/// is known.
+fn recv_cap() -> std::io::Result<bool> {
+    const EINVAL: i32 = -22;
+    let (a, _b) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let mut ring = IoUring::new(4)?;
+    ring.submitter().register_files(&[a.as_raw_fd()])?;
+    let sqe = Sqe::recv(0, true, false, 4096).tagged(1);
+    // SAFETY: the layouts agree (see `Ring::push`), and a receive that selects its buffer points
+    // to nothing.
+    let pushed = unsafe {
+        ring.submission()
+            .push(&*core::ptr::from_ref(&sqe).cast::<squeue::Entry>())
+    };
+    debug_assert!(pushed.is_ok());
+    ring.submit_and_wait(1)?;
+    Ok(ring
+        .completion()
+        .next()
+        .is_some_and(|cqe| cqe.result() != EINVAL))
+}
+
+/// What this kernel gives to kio. Its `Display` is a table.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Probe {
+    /// The kernel's release, for the reader: kio decides by trying.
+    pub release: heapless::String<64>,
+    /// Deferred task work (6.1): completions are run by the worker when it asks for them.
+    pub defer_taskrun: bool,
+    /// No index array between the worker and its submissions (6.6).
+    pub no_sqarray: bool,
+    /// A registered ring descriptor (5.18).
+    pub ring_fd: bool,
+    /// A receive window by a cap in bytes (6.18); without it kio cancels and re-arms.
+    pub recv_cap: bool,
+    /// Operations of the kernel's list that kio uses and that are missing.
+    pub missing: &'static [&'static str],
+}
+
+fn release() -> heapless::String<64> {
+    let uname = rustix::system::uname();
+    let mut release = heapless::String::new();
+    for c in uname.release().to_str().unwrap_or("?").chars() {
+        let _ = release.push(c);
+    }
+    release
+}
+
+/// Tries what this kernel gives. Errors are those of a pool's start.
+pub fn probe() -> Result<Probe> {
+    let plain = IoUring::new(4).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENOSYS) => Error::from(StartError::NoIoUring),
+        Some(libc::EPERM | libc::EACCES) => super::setup::forbidden().into(),
+        errno => Error::os("setting a ring up", errno.unwrap_or(0)),
+    })?;
+    // Some profiles allow set-up and deny entering.
+    plain
+        .submit()
+        .map_err(|_| Error::from(super::setup::forbidden()))?;
+    let accepts = |flags: fn(&mut io_uring::Builder)| {
+        let mut builder = IoUring::builder();
+        builder.setup_single_issuer();
+        flags(&mut builder);
+        builder.build(4).is_ok()
+    };
+    let mut ops = io_uring::Probe::new();
+    let known = plain.submitter().register_probe(&mut ops).is_ok();
+    let lacks_sockets = known && !ops.is_supported(super::Opcode::Shutdown as u8);
+    Ok(Probe {
+        release: release(),
+        defer_taskrun: accepts(|b| {
+            b.setup_defer_taskrun();
+        }),
+        no_sqarray: accepts(|b| {
+            b.setup_no_sqarray();
+        }),
+        ring_fd: plain.submitter().register_ring_fd().is_ok(),
+        recv_cap: recv_cap().unwrap_or(false),
+        missing: if lacks_sockets { &["shutdown"] } else { &[] },
+    })
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let yes = |is| if is { "yes" } else { "no" };
+        writeln!(f, "kernel                    {}", self.release)?;
+        writeln!(f, "deferred task work  (6.1) {}", yes(self.defer_taskrun))?;
+        writeln!(f, "no submission array (6.6) {}", yes(self.no_sqarray))?;
+        writeln!(f, "registered ring    (5.18) {}", yes(self.ring_fd))?;
+        writeln!(f, "receive cap        (6.18) {}", yes(self.recv_cap))?;
+        write!(f, "missing operations        ")?;
+        if self.missing.is_empty() {
+            f.write_str("none")
+        } else {
+            write!(f, "{:?}", self.missing)
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The driver: one narrow face to the kernel's ring.
+//!
+//! Above this floor (and `op/`, which fills in [`Sqe`]s) nothing knows io_uring. [`Ring`] can
+//! push, enter and pop; what it registers happens once, while it is set up. Everything the kernel
+//! may or may not do is found out by [`features`] by trying it, never by a version number.
+
+#[cfg(feature = "std")]
+mod features;
+#[cfg(feature = "std")]
+mod setup;
+mod sqe;
+pub(crate) mod sys;
+#[cfg(feature = "std")]
+mod uring;
+
+#[cfg(feature = "std")]
+pub(crate) use sqe::FLAGS_USED;
+#[cfg(any(feature = "std", test))]
+pub(crate) use sqe::Opcode;
+pub(crate) use sqe::{Cqe, Sqe};
+
+#[cfg(feature = "std")]
+pub use features::{Probe, probe};
+#[cfg(feature = "std")]
+pub(crate) use setup::{Setup, build, set_up};
+#[cfg(feature = "std")]
+pub(crate) use uring::{Ring, Wait};
+
+/// What this kernel's ring does, found by trying.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Features {
+    /// A multishot receive stops after a number of bytes (6.18).
+    pub(crate) recv_cap: bool,
+}

@@ -1,0 +1,173 @@
+//! Making a worker's ring: flags peeled where refused, everything registered, then restricted and
+//! enabled. Each failure becomes a start-up error that tells the remedy.
+
+use std::io;
+
+use io_uring::{IoUring, Submitter, register::Restriction};
+use rustix::process::{Resource, getrlimit};
+use rustix::thread::CpuSet;
+
+use super::{FLAGS_USED, Opcode, Ring};
+use crate::error::{Error, Result, StartError};
+use crate::task::Part;
+
+/// What a ring is made with.
+pub(crate) struct Setup {
+    /// Submission entries, a power of two.
+    pub(crate) sq: u32,
+    /// Completion entries, a power of two.
+    pub(crate) cq: u32,
+    /// Slots of the fixed-file table.
+    pub(crate) files: u32,
+    /// The provided-buffer ring: its page-aligned memory and its entries.
+    pub(crate) buffer_ring: Part,
+    pub(crate) buffer_ring_entries: u16,
+    /// CPUs for the kernel's own helper threads, where they should not share the worker's.
+    pub(crate) helpers: Option<CpuSet>,
+    /// Restrict the ring to the operations kio uses.
+    pub(crate) harden: bool,
+    /// Locked memory the whole pool needs, for the error that tells it.
+    pub(crate) locked: u64,
+}
+
+/// The restrictable operations; whatever is not here answers EACCES once the ring is enabled.
+const ALLOWED: [Opcode; 11] = [
+    Opcode::Nop,
+    Opcode::PollAdd,
+    Opcode::SendMsg,
+    Opcode::Accept,
+    Opcode::AsyncCancel,
+    Opcode::Connect,
+    Opcode::Close,
+    Opcode::FilesUpdate,
+    Opcode::Send,
+    Opcode::Recv,
+    Opcode::Shutdown,
+];
+
+/// Registers what the worker works on. Done on the thread that made the ring and alone may enter
+/// it. The ring was created disabled; the worker calls [`Ring::enable`] once all have theirs.
+pub(crate) fn set_up<'a>(uring: &'a mut IoUring, setup: &Setup) -> Result<Ring<'a>> {
+    let mut ring = Ring::new(uring);
+    let submitter = ring.submitter();
+    let failed = |doing| move |error: io::Error| explain(doing, &error, setup);
+    submitter
+        .register_files_sparse(setup.files)
+        .map_err(failed("registering the file table"))?;
+    let (memory, entries) = (setup.buffer_ring.start(), setup.buffer_ring_entries);
+    // SAFETY: a part of the pool's bytes: valid for ever, and this worker's alone.
+    unsafe { submitter.register_buf_ring_with_flags(memory as u64, entries, 0, 0) }
+        .map_err(failed("registering the buffer ring"))?;
+    // Bounded by file operations (none yet) and by what cannot be polled.
+    submitter
+        .register_iowq_max_workers(&mut [4, 2])
+        .map_err(failed("bounding io-wq"))?;
+    if let Some(cpus) = &setup.helpers {
+        // Kept off the worker's CPU where there is another; no harm where it is refused.
+        let _ = submitter.register_iowq_aff(&raw_cpus(cpus));
+    }
+    if setup.harden {
+        restrict(submitter).map_err(failed("restricting the ring"))?;
+    }
+    // Saves a descriptor look-up an enter (5.18); older kernels go without.
+    let _ = submitter.register_ring_fd();
+    Ok(ring)
+}
+
+impl Ring<'_> {
+    /// Lets the ring run. The calling thread becomes its only issuer.
+    pub(crate) fn enable(&mut self) -> Result<()> {
+        self.submitter()
+            .register_enable_rings()
+            .map_err(|error| Error::os("enabling the ring", error.raw_os_error().unwrap_or(0)))
+    }
+}
+
+fn raw_cpus(cpus: &CpuSet) -> libc::cpu_set_t {
+    // SAFETY: a set of bits; all zero is the empty one.
+    let mut raw: libc::cpu_set_t = unsafe { core::mem::zeroed() };
+    for cpu in (0..CpuSet::MAX_CPU).filter(|cpu| cpus.is_set(*cpu)) {
+        // SAFETY: both sets hold as many CPUs.
+        unsafe { libc::CPU_SET(cpu, &mut raw) };
+    }
+    raw
+}
+
+fn restrict(submitter: &Submitter<'_>) -> io::Result<()> {
+    let mut list: [Restriction; ALLOWED.len() + 1] = core::array::from_fn(|i| match i {
+        0 => Restriction::sqe_flags_allowed(FLAGS_USED),
+        i => Restriction::sqe_op(ALLOWED[i - 1] as u8),
+    });
+    submitter.register_restrictions(&mut list)
+}
+
+/// Tries the flags from best to least: NO_SQARRAY came with 6.6, DEFER_TASKRUN with 6.1.
+pub(crate) fn build(setup: &Setup) -> Result<IoUring> {
+    let mut last = None;
+    for (no_sqarray, defer) in [(true, true), (false, true), (false, false)] {
+        let mut builder = IoUring::builder();
+        builder
+            .setup_single_issuer()
+            .setup_submit_all()
+            .setup_taskrun_flag()
+            .setup_cqsize(setup.cq)
+            .setup_r_disabled();
+        if defer {
+            builder.setup_defer_taskrun();
+        } else {
+            builder.setup_coop_taskrun();
+        }
+        if no_sqarray {
+            builder.setup_no_sqarray();
+        }
+        match builder.build(setup.sq) {
+            Ok(ring) => return Ok(ring),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = Some(error),
+            Err(error) => return Err(explain("setting the ring up", &error, setup)),
+        }
+    }
+    Err(explain(
+        "setting the ring up",
+        &last.expect("the list of flags is not empty"),
+        setup,
+    ))
+}
+
+/// Turns a set-up error into its cause and remedy.
+fn explain(doing: &'static str, error: &io::Error, setup: &Setup) -> Error {
+    let errno = error.raw_os_error().unwrap_or(0);
+    match errno {
+        libc::ENOSYS => StartError::NoIoUring.into(),
+        libc::EPERM | libc::EACCES => forbidden().into(),
+        libc::ENOMEM => StartError::LockedMemory {
+            need: setup.locked,
+            allowed: getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX),
+        }
+        .into(),
+        libc::EMFILE => StartError::Descriptors {
+            need: setup.files.into(),
+            allowed: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+        }
+        .into(),
+        libc::EINVAL => StartError::Unsupported(doing).into(),
+        _ => Error::os(doing, errno),
+    }
+}
+
+pub(super) fn forbidden() -> StartError {
+    let mut text = [0; 4096];
+    let sysctl = match read("/proc/sys/kernel/io_uring_disabled", &mut text) {
+        Some(text) => text.trim().parse().unwrap_or(-1),
+        None => -1,
+    };
+    let seccomp = read("/proc/self/status", &mut text)
+        .and_then(|text| text.lines().find_map(|line| line.strip_prefix("Seccomp:")))
+        .is_some_and(|mode| mode.trim() != "0");
+    StartError::Forbidden { sysctl, seccomp }
+}
+
+fn read<'a>(path: &str, text: &'a mut [u8]) -> Option<&'a str> {
+    use std::io::Read;
+    let n = std::fs::File::open(path).ok()?.read(text).ok()?;
+    core::str::from_utf8(&text[..n]).ok()
+}

@@ -1,0 +1,246 @@
+//! Submissions and completions as the kernel lays them out.
+//!
+//! The `io-uring` crate's builders lack some fields that kio sets (the peer address of a direct
+//! accept, POLL_FIRST and the byte cap of a multishot receive), so kio writes the 64 bytes itself:
+//! one constructor an operation, no builder.
+
+/// What a submission asks for; the numbers are the kernel's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Opcode {
+    Nop = 0,
+    PollAdd = 6,
+    SendMsg = 9,
+    Accept = 13,
+    AsyncCancel = 14,
+    Connect = 16,
+    Close = 19,
+    FilesUpdate = 20,
+    Send = 26,
+    Recv = 27,
+    Shutdown = 34,
+}
+
+const FIXED_FILE: u8 = 1 << 0;
+const BUFFER_SELECT: u8 = 1 << 5;
+/// Every submission flag kio sets, for the ring's restrictions.
+pub(crate) const FLAGS_USED: u8 = FIXED_FILE | BUFFER_SELECT;
+
+const RECVSEND_POLL_FIRST: u16 = 1 << 0;
+const RECV_MULTISHOT: u16 = 1 << 1;
+const POLL_ADD_MULTI: u32 = 1 << 0;
+const POLLIN: u32 = 1;
+const SOCK_CLOEXEC: u32 = 0o2_000_000;
+const MSG_WAITALL: u32 = 0x100;
+const MSG_NOSIGNAL: u32 = 0x4000;
+
+/// A submission queue entry, `struct io_uring_sqe`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Sqe {
+    pub(crate) opcode: Opcode,
+    flags: u8,
+    ioprio: u16,
+    fd: i32,
+    off: u64,
+    addr: u64,
+    len: u32,
+    op_flags: u32,
+    pub(crate) user_data: u64,
+    buf_index: u16,
+    personality: u16,
+    /// `file_index` (slot + 1) or `optlen`, by operation.
+    file_index: u32,
+    addr3: u64,
+    pad: u64,
+}
+
+const _: () = assert!(size_of::<Sqe>() == 64);
+
+impl Sqe {
+    const fn new(opcode: Opcode, fd: i32) -> Self {
+        Self {
+            opcode,
+            flags: 0,
+            ioprio: 0,
+            fd,
+            off: 0,
+            addr: 0,
+            len: 0,
+            op_flags: 0,
+            user_data: 0,
+            buf_index: 0,
+            personality: 0,
+            file_index: 0,
+            addr3: 0,
+            pad: 0,
+        }
+    }
+
+    const fn fixed(opcode: Opcode, slot: u32) -> Self {
+        let mut sqe = Self::new(opcode, slot as i32);
+        sqe.flags = FIXED_FILE;
+        sqe
+    }
+
+    /// Nothing, completed at once.
+    pub(crate) const fn nop() -> Self {
+        Self::new(Opcode::Nop, -1)
+    }
+
+    /// A receive into provided buffers (group 0). `cap` bounds the bytes of a multishot one where
+    /// the kernel honours it (optlen, 6.18); 0 is no bound.
+    pub(crate) const fn recv(slot: u32, multishot: bool, poll_first: bool, cap: u32) -> Self {
+        let mut sqe = Self::fixed(Opcode::Recv, slot);
+        sqe.flags |= BUFFER_SELECT;
+        if multishot {
+            sqe.ioprio |= RECV_MULTISHOT;
+            sqe.file_index = cap;
+        }
+        if poll_first {
+            sqe.ioprio |= RECVSEND_POLL_FIRST;
+        }
+        sqe
+    }
+
+    /// A send of plain bytes; the kernel carries short sends on (WAITALL), and raises no SIGPIPE.
+    pub(crate) const fn send(slot: u32, addr: u64, len: u32) -> Self {
+        let mut sqe = Self::fixed(Opcode::Send, slot);
+        sqe.addr = addr;
+        sqe.len = len;
+        sqe.op_flags = MSG_WAITALL | MSG_NOSIGNAL;
+        sqe
+    }
+
+    /// A gathered send of the `msghdr` at `addr`.
+    pub(crate) const fn send_msg(slot: u32, addr: u64) -> Self {
+        let mut sqe = Self::fixed(Opcode::SendMsg, slot);
+        sqe.addr = addr;
+        sqe.len = 1;
+        sqe.op_flags = MSG_WAITALL | MSG_NOSIGNAL;
+        sqe
+    }
+
+    /// One accept on the descriptor `listener`, into the table's `slot` or, with `None`, as an
+    /// ordinary descriptor. The peer's address is written to `addr`, its length to `len`.
+    pub(crate) const fn accept(listener: i32, slot: Option<u32>, addr: u64, len: u64) -> Self {
+        let mut sqe = Self::new(Opcode::Accept, listener);
+        sqe.addr = addr;
+        sqe.off = len;
+        match slot {
+            Some(slot) => sqe.file_index = slot + 1,
+            // A direct descriptor refuses it: the table is not inherited anyway.
+            None => sqe.op_flags = SOCK_CLOEXEC,
+        }
+        sqe
+    }
+
+    /// A connect of the socket in `slot` to the address at `addr`.
+    pub(crate) const fn connect(slot: u32, addr: u64, len: u32) -> Self {
+        let mut sqe = Self::fixed(Opcode::Connect, slot);
+        sqe.addr = addr;
+        sqe.off = len as u64;
+        sqe
+    }
+
+    /// Puts the descriptor stored at `addr` into the table's `slot`.
+    pub(crate) const fn install(slot: u32, addr: u64) -> Self {
+        let mut sqe = Self::new(Opcode::FilesUpdate, -1);
+        sqe.addr = addr;
+        sqe.len = 1;
+        sqe.off = slot as u64;
+        sqe
+    }
+
+    /// Ends the write side of the socket in `slot`.
+    pub(crate) const fn shutdown_write(slot: u32) -> Self {
+        let mut sqe = Self::fixed(Opcode::Shutdown, slot);
+        sqe.len = 1; // SHUT_WR
+        sqe
+    }
+
+    /// Empties the table's `slot`.
+    pub(crate) const fn close(slot: u32) -> Self {
+        let mut sqe = Self::new(Opcode::Close, 0);
+        sqe.file_index = slot + 1;
+        sqe
+    }
+
+    /// Cancels the operation whose user data is `target`. Never by descriptor: that could hit the
+    /// slot's next owner.
+    pub(crate) const fn cancel(target: u64) -> Self {
+        let mut sqe = Self::new(Opcode::AsyncCancel, -1);
+        sqe.addr = target;
+        sqe
+    }
+
+    /// Completes each time the descriptor becomes readable.
+    pub(crate) const fn poll_readable(fd: i32) -> Self {
+        let mut sqe = Self::new(Opcode::PollAdd, fd);
+        sqe.len = POLL_ADD_MULTI;
+        sqe.op_flags = POLLIN;
+        sqe
+    }
+
+    /// What a cancel is for.
+    #[cfg(test)]
+    pub(crate) fn target(&self) -> u64 {
+        self.addr
+    }
+
+    /// Bytes of a plain send.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> u32 {
+        self.len
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_multishot(&self) -> bool {
+        self.ioprio & RECV_MULTISHOT != 0
+    }
+
+    pub(crate) const fn tagged(mut self, user_data: u64) -> Self {
+        self.user_data = user_data;
+        self
+    }
+}
+
+/// A completion queue entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cqe {
+    pub(crate) user_data: u64,
+    pub(crate) result: i32,
+    pub(crate) flags: u32,
+}
+
+impl Cqe {
+    /// A completion as the kernel would make it.
+    #[cfg(test)]
+    pub(crate) fn made(user_data: u64, result: i32, buffer: Option<u16>, more: bool) -> Self {
+        let flags = buffer.map_or(0, |id| Self::BUFFER | u32::from(id) << 16);
+        Self {
+            user_data,
+            result,
+            flags: flags | if more { Self::MORE } else { 0 },
+        }
+    }
+
+    const BUFFER: u32 = 1 << 0;
+    const MORE: u32 = 1 << 1;
+
+    /// The provided buffer that came along; it must be taken back whatever the result.
+    #[inline(always)]
+    pub(crate) const fn buffer(&self) -> Option<u16> {
+        if self.flags & Self::BUFFER != 0 {
+            Some((self.flags >> 16) as u16)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the operation goes on.
+    #[inline(always)]
+    pub(crate) const fn more(&self) -> bool {
+        self.flags & Self::MORE != 0
+    }
+}

@@ -1,0 +1,79 @@
+//! The few system calls that more than one floor makes, on descriptors that kio keeps as numbers.
+
+use core::net::SocketAddr;
+
+use rustix::fd::{BorrowedFd, OwnedFd};
+
+/// Nanoseconds of the monotonic clock.
+#[inline]
+pub(crate) fn monotonic() -> u64 {
+    // The C library's: rustix looks the vDSO up itself, which faults under valgrind.
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is valid for writing; this clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Lends a descriptor that its owner, an operation's slot or a static, keeps open meanwhile.
+fn with_fd<R>(fd: i32, run: impl FnOnce(BorrowedFd<'_>) -> R) -> R {
+    // SAFETY: the callers own the descriptor and keep it open for the length of this call.
+    run(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Adds one to an eventfd, which wakes who polls it; from any thread. A worker's eventfd is never
+/// closed, so a late call hits nothing else.
+pub(crate) fn ring_eventfd(fd: i32) {
+    if fd >= 0 {
+        // EAGAIN (the counter is full) means that it is readable: the worker wakes.
+        let _ = with_fd(fd, |fd| rustix::io::write(fd, &1u64.to_ne_bytes()));
+    }
+}
+
+/// Another descriptor of what `fd` names.
+pub(crate) fn duplicate(fd: i32) -> rustix::io::Result<OwnedFd> {
+    with_fd(fd, |fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))
+}
+
+/// This side's address of a socket.
+pub(crate) fn local_addr(fd: i32) -> Option<SocketAddr> {
+    with_fd(fd, |fd| {
+        SocketAddr::try_from(rustix::net::getsockname(fd).ok()?).ok()
+    })
+}
+
+/// Closes a descriptor that the caller owns and forgets.
+pub(crate) fn close_fd(fd: i32) {
+    if fd >= 0 {
+        // SAFETY: the caller owns it.
+        unsafe { rustix::io::close(fd) };
+    }
+}
+
+/// Sets a signal's handler and returns what was there. `handler` must be async-signal-safe.
+#[cfg(feature = "std")]
+pub(crate) fn set_handler(
+    signal: i32,
+    handler: extern "C" fn(i32),
+) -> core::result::Result<libc::sigaction, i32> {
+    // SAFETY: both are plain data, for which zero is a value; the handler keeps the promise above.
+    unsafe {
+        let mut new: libc::sigaction = core::mem::zeroed();
+        let mut old: libc::sigaction = core::mem::zeroed();
+        new.sa_sigaction = handler as usize;
+        new.sa_flags = libc::SA_RESTART;
+        match libc::sigaction(signal, &new, &mut old) {
+            0 => Ok(old),
+            _ => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
+        }
+    }
+}
+
+/// Puts back what [`set_handler`] returned.
+#[cfg(feature = "std")]
+pub(crate) fn restore_handler(signal: i32, old: &libc::sigaction) {
+    // SAFETY: `old` came from the system.
+    unsafe { libc::sigaction(signal, old, core::ptr::null_mut()) };
+}

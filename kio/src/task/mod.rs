@@ -1,0 +1,32 @@
+//! Tasks: futures in declared slots, and who is ready to be polled.
+//!
+//! [`Tasks`] holds a worker's slots; a slot's life is drawn at [`header::Header`]. Local scheduling
+//! is plain memory: a FIFO of indices linked through the headers. Foreign wakes come over the
+//! stack in [`remote`].
+
+mod arena;
+#[cfg(feature = "std")]
+pub(crate) mod call;
+mod header;
+mod join;
+mod outcome;
+mod owner;
+pub(crate) mod remote;
+mod spawn;
+mod statics;
+mod tasks;
+mod wait;
+mod waiter;
+mod waker;
+
+pub use arena::TaskDecl;
+pub(crate) use arena::{Arena, place};
+pub(crate) use header::Header;
+pub use join::{JoinError, JoinHandle};
+pub use outcome::{Failure, FailureKind, Outcome};
+pub use spawn::{Reservation, Reserve, SpawnError, TaskFn};
+pub use statics::{Bytes, Owned, StateCell, StateRef};
+pub(crate) use statics::{Part, Table};
+pub(crate) use tasks::{Tasks, Tell};
+pub(crate) use wait::{WaitList, WaitNode};
+pub(crate) use waiter::Waiter;

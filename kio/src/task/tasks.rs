@@ -1,0 +1,486 @@
+//! A worker's tasks: claiming, starting, polling and freeing slots, and the ready queue.
+
+use core::any::TypeId;
+use core::cell::Cell;
+use core::mem::ManuallyDrop;
+use core::sync::atomic::{AtomicI32, Ordering};
+use core::task::{Context, Waker};
+
+use super::header::{State, VTable};
+use super::owner::Owner;
+use super::remote::{Bell, RemoteStack};
+use super::{Arena, Failure, FailureKind, Header, Outcome, Part, Table, TaskDecl, waker};
+use crate::error::Held;
+use crate::metrics::Counters;
+
+/// The tasks of one worker. A static; all zero while idle.
+pub(crate) struct Tasks {
+    pub(crate) owner: Owner,
+    headers: Table<Header>,
+    arenas: Table<Arena>,
+    /// The ready queue: index + 1 of its ends.
+    head: Cell<u32>,
+    tail: Cell<u32>,
+    ready: Cell<u32>,
+    /// Index + 1 of the task being polled.
+    current: Cell<u32>,
+    /// Whether spawning is refused, since the worker drops its tasks.
+    pub(crate) closed: Cell<bool>,
+    /// Who is told of failures.
+    pub(crate) hook: Cell<Option<&'static dyn Tell>>,
+    remote: RemoteStack,
+    pub(crate) bell: Bell,
+    /// The descriptor + 1 that is written to wake a parked worker. Never closed: a late waker may still write.
+    pub(crate) eventfd: AtomicI32,
+    pub(crate) counters: Counters,
+}
+
+/// Who is told of failures.
+pub(crate) trait Tell {
+    fn tell(&'static self, failure: &Failure<'_>);
+}
+
+impl Tasks {
+    pub(crate) const fn new() -> Self {
+        Self {
+            owner: Owner::new(),
+            headers: Table::new(),
+            arenas: Table::new(),
+            head: Cell::new(0),
+            tail: Cell::new(0),
+            ready: Cell::new(0),
+            current: Cell::new(0),
+            closed: Cell::new(false),
+            hook: Cell::new(None),
+            remote: RemoteStack::new(),
+            bell: Bell::new(),
+            eventfd: AtomicI32::new(0),
+            counters: Counters::new(),
+        }
+    }
+
+    /// Takes the memory over: `bodies` holds the arenas one after another, as
+    /// `Config::body_bytes` sums them.
+    pub(crate) fn set_up(
+        &'static self,
+        headers: &'static [Header],
+        arenas: &'static [Arena],
+        decls: impl Iterator<Item = &'static TaskDecl>,
+        bodies: Part,
+    ) {
+        self.headers.set(headers);
+        self.arenas.set(arenas);
+        self.closed.set(false);
+        for (i, header) in headers.iter().enumerate() {
+            debug_assert!(
+                header.state.get() == State::Free,
+                "slot {i} is free at start"
+            );
+            header.set_tasks(self);
+        }
+        let (mut first, mut offset) = (0, 0);
+        for (arena, decl) in arenas.iter().zip(decls) {
+            let (at, stride) = super::arena::place(offset, decl);
+            arena.decl.set(Some(decl));
+            arena.base.set(bodies.start().wrapping_add(at));
+            arena.stride.set(stride);
+            arena.first.set(first);
+            arena.free.set(0);
+            arena.fresh.set(0);
+            arena.live.set(0);
+            first += decl.count;
+            offset = at + stride * decl.count as usize;
+        }
+        assert!(offset <= bodies.size(), "the bodies hold all arenas");
+    }
+
+    fn header(&self, index: u32) -> &'static Header {
+        &self.headers.get()[index as usize]
+    }
+
+    fn arena_of(&self, header: &Header) -> &'static Arena {
+        &self.arenas.get()[usize::from(header.arena.get())]
+    }
+
+    pub(super) fn body(&self, index: u32) -> (&'static Header, *mut u8) {
+        let header = self.header(index);
+        (header, self.arena_of(header).body(index))
+    }
+
+    // ---- ready queue ----
+
+    /// Queues a task of this worker to be polled, once.
+    #[inline]
+    pub(crate) fn ready(&self, index: u32) {
+        let header = self.header(index);
+        if header.queued.replace(true) {
+            return;
+        }
+        header.next_ready.set(0);
+        match self.tail.replace(index + 1) {
+            0 => self.head.set(index + 1),
+            tail => self.header(tail - 1).next_ready.set(index + 1),
+        }
+        self.ready.set(self.ready.get() + 1);
+    }
+
+    /// How many are queued.
+    #[inline]
+    pub(crate) fn ready_count(&self) -> u32 {
+        self.ready.get()
+    }
+
+    #[inline]
+    fn pop_ready(&self) -> Option<u32> {
+        let index = self.head.get().checked_sub(1)?;
+        let header = self.header(index);
+        let next = header.next_ready.get();
+        self.head.set(next);
+        if next == 0 {
+            self.tail.set(0);
+        }
+        self.ready.set(self.ready.get() - 1);
+        header.queued.set(false);
+        Some(index)
+    }
+
+    /// Wakes the task with this header, from any thread.
+    pub(super) fn wake(&'static self, header: &'static Header) {
+        if self.owner.is_current() {
+            self.ready(self.index_of(header));
+        } else {
+            self.wake_remote(header);
+        }
+    }
+
+    fn index_of(&self, header: &'static Header) -> u32 {
+        let offset = core::ptr::from_ref(header).addr() - self.headers.get().as_ptr().addr();
+        (offset / size_of::<Header>()) as u32
+    }
+
+    #[cold]
+    fn wake_remote(&'static self, header: &'static Header) {
+        // The slice is written at start only, before the first waker exists, and read-only since.
+        if self.remote.push(self.index_of(header), &header.remote) {
+            self.ring_bell();
+        }
+    }
+
+    /// Wakes the worker if it sleeps; the caller has left it something to find.
+    pub(crate) fn ring_bell(&self) {
+        if self.bell.must_ring() {
+            crate::ring::sys::ring_eventfd(self.eventfd.load(Ordering::Relaxed) - 1);
+        }
+    }
+
+    /// Whether a foreign wake waits to be taken.
+    pub(crate) fn has_remote(&self) -> bool {
+        !self.remote.is_empty()
+    }
+
+    /// Takes the foreign wakes.
+    pub(crate) fn take_remote(&self) {
+        self.remote.take(
+            |index| &self.header(index).remote,
+            |index| {
+                self.counters.wakes.add(1);
+                self.ready(index);
+            },
+        );
+    }
+
+    /// The index of the task being polled, if `waker` is its own.
+    #[inline]
+    pub(crate) fn current_if(&self, waker: &Waker) -> Option<u32> {
+        let index = self.current.get().checked_sub(1)?;
+        core::ptr::eq(waker::header_of(waker), self.header(index)).then_some(index)
+    }
+
+    // ---- slots ----
+
+    /// The arena for futures of type `F`, or for any that fits.
+    #[inline]
+    pub(super) fn arena_for<F: 'static>(&self, spawn_arena: bool) -> Option<u16> {
+        let arenas = self.arenas.get();
+        let id = const { TypeId::of::<F>() };
+        let mut any = None;
+        for (i, arena) in arenas.iter().enumerate() {
+            match arena.decl.get().map(|decl| decl.id) {
+                Some(Some(declared)) if declared == id => return Some(i as u16),
+                Some(None) if any.is_none() => any = Some(i),
+                _ => {}
+            }
+        }
+        let any = any.filter(|_| spawn_arena)?;
+        arenas[any]
+            .fits(size_of::<F>(), align_of::<F>())
+            .then_some(any as u16)
+    }
+
+    pub(super) fn arena(&self, arena: u16) -> &'static Arena {
+        &self.arenas.get()[usize::from(arena)]
+    }
+
+    /// The last arena: calls from outside.
+    pub(crate) fn call_arena(&self) -> u16 {
+        (self.arenas.get().len() - 1) as u16
+    }
+
+    /// 1: takes a free slot of the arena.
+    #[inline]
+    pub(crate) fn claim(&self, arena_index: u16) -> Option<u32> {
+        let arena = self.arena(arena_index);
+        let index = match arena.free.get() {
+            0 if arena.fresh.get() < arena.count() => {
+                let fresh = arena.fresh.get();
+                arena.fresh.set(fresh + 1);
+                arena.first.get() + fresh
+            }
+            0 => return None,
+            free => {
+                arena.free.set(self.header(free - 1).next_free.get());
+                free - 1
+            }
+        };
+        arena.live.set(arena.live.get() + 1);
+        let header = self.header(index);
+        header.arena.set(arena_index);
+        header.state.set(State::Claimed);
+        let live = self.counters.tasks.get() + 1;
+        self.counters.tasks.set(live);
+        self.counters.tasks_peak.peak(live);
+        Some(index)
+    }
+
+    /// 2: builds the future in its claimed slot and queues it. A closure that panics gives the slot
+    /// back on its way out.
+    ///
+    /// # Safety
+    /// `index` was claimed and not started, in an arena whose slots fit `F` and its output.
+    #[inline]
+    pub(crate) unsafe fn start<F: Future<Output: Outcome> + 'static>(
+        &self,
+        index: u32,
+        joined: bool,
+        make: impl FnOnce() -> F,
+    ) {
+        struct GiveBack<'a>(&'a Tasks, u32);
+        impl Drop for GiveBack<'_> {
+            fn drop(&mut self) {
+                self.0.free(self.1);
+            }
+        }
+        let (header, body) = self.body(index);
+        let give_back = GiveBack(self, index);
+        // SAFETY: the slot is claimed, so its bytes are ours and hold nothing; the caller vouches
+        // for size and alignment.
+        unsafe { body.cast::<F>().write(make()) };
+        core::mem::forget(give_back);
+        header.vtable.set(Some(VTable::of::<F>()));
+        header.joined.set(joined);
+        header.abort.set(false);
+        header.state.set(State::Live);
+        self.ready(index);
+    }
+
+    /// 5 and 6: gives a slot back whose body holds nothing any more.
+    #[inline]
+    pub(super) fn free(&self, index: u32) {
+        let header = self.header(index);
+        let arena = self.arena_of(header);
+        header.state.set(State::Free);
+        header.vtable.set(None);
+        header.join.clear();
+        header.next_free.set(arena.free.replace(index + 1));
+        arena.live.set(arena.live.get() - 1);
+        self.counters.tasks.set(self.counters.tasks.get() - 1);
+        arena.waiters.wake_one(self);
+    }
+
+    // ---- polling ----
+
+    /// Polls the next ready task; false where none is.
+    #[inline]
+    pub(crate) fn poll_next(&self) -> bool {
+        let Some(index) = self.pop_ready() else {
+            return false;
+        };
+        let (header, body) = self.body(index);
+        if let Some(vtable) = header.vtable.get() {
+            self.poll_one(index, header, body, vtable);
+        }
+        true
+    }
+
+    #[inline]
+    fn poll_one(
+        &self,
+        index: u32,
+        header: &'static Header,
+        body: *mut u8,
+        vtable: &'static VTable,
+    ) {
+        if header.state.get() != State::Live {
+            return;
+        }
+        if header.abort.get() {
+            self.drop_future(index);
+            return;
+        }
+        self.counters.polls.add(1);
+        self.current.set(index + 1);
+        let waker = ManuallyDrop::new(waker::waker(header));
+        let mut cx = Context::from_waker(&waker);
+        // SAFETY: the state says that the body holds a future of the type the table is for.
+        let polled = catch(|| unsafe { (vtable.poll)(body, header, &mut cx) });
+        self.current.set(0);
+        match polled {
+            Ok(poll) if poll.is_pending() => {}
+            Ok(_) => self.finish(index),
+            Err(panic) => {
+                self.panicked(header, &panic);
+                if header.state.get() == State::Live {
+                    self.drop_future(index);
+                } else {
+                    header.state.set(State::Failed);
+                    self.finish(index);
+                }
+            }
+        }
+    }
+
+    /// 4: drops a live future where it is, and ends the task.
+    fn drop_future(&self, index: u32) {
+        let (header, body) = self.body(index);
+        let Some(vtable) = header.vtable.get() else {
+            return;
+        };
+        header.state.set(State::Ending);
+        // SAFETY: the body held a future until this moment, and `Ending` keeps others from it.
+        if let Err(panic) = catch(|| unsafe { (vtable.drop_future)(body) }) {
+            self.panicked(header, &panic);
+        }
+        header.state.set(State::Failed);
+        self.finish(index);
+    }
+
+    /// A task ended: its join handle takes the output, or it is looked at and dropped here.
+    fn finish(&self, index: u32) {
+        let (header, body) = self.body(index);
+        if header.joined.get() {
+            header.join.wake(self);
+            return;
+        }
+        if header.state.get() == State::Done {
+            let Some(vtable) = header.vtable.get() else {
+                return;
+            };
+            let task = self.arena_of(header).name();
+            let mut report = |error: &dyn core::fmt::Debug, routine| {
+                if routine {
+                    self.counters.routine_failures.add(1);
+                } else {
+                    self.counters.failures.add(1);
+                    self.tell(&Failure {
+                        task,
+                        kind: FailureKind::Error(error),
+                    });
+                }
+            };
+            // SAFETY: `Done` says that the body holds the output.
+            unsafe { (vtable.failure)(body, &mut report) };
+            header.state.set(State::Ending);
+            // SAFETY: as above, and `Ending` keeps others from it.
+            if let Err(panic) = catch(|| unsafe { (vtable.drop_output)(body) }) {
+                self.panicked(header, &panic);
+            }
+        }
+        self.free(index);
+    }
+
+    /// The join handle is gone: the output, if it is there, is looked at and dropped.
+    pub(super) fn detach(&self, index: u32) {
+        let (header, _) = self.body(index);
+        header.joined.set(false);
+        header.join.clear();
+        if matches!(header.state.get(), State::Done | State::Failed) {
+            self.finish(index);
+        }
+    }
+
+    fn tell(&self, failure: &Failure<'_>) {
+        if let Some(hook) = self.hook.get() {
+            hook.tell(failure);
+        }
+    }
+
+    #[cold]
+    fn panicked(&self, header: &Header, panic: &Panic) {
+        self.counters.panics.add(1);
+        let task = self.arena_of(header).name();
+        self.tell(&Failure {
+            task,
+            kind: FailureKind::Panic(panic.text()),
+        });
+    }
+
+    // ---- the end ----
+
+    /// Drops every future, the newest arenas first; what they spawn is refused.
+    pub(crate) fn drop_all(&self) {
+        self.closed.set(true);
+        for index in 0..self.headers.get().len() as u32 {
+            if self.header(index).state.get() == State::Live {
+                self.drop_future(index);
+            }
+        }
+        while self.pop_ready().is_some() {}
+    }
+
+    /// Empties the lists of those who wait for room (see [`super::WaitList`]).
+    pub(crate) fn wake_waiters(&self) {
+        for arena in self.arenas.get() {
+            arena.waiters.wake_all(self);
+        }
+    }
+
+    /// What is still held.
+    pub(crate) fn held(&self, held: &mut Held) {
+        held.tasks += self
+            .arenas
+            .get()
+            .iter()
+            .map(|arena| arena.live.get())
+            .sum::<u32>();
+    }
+}
+
+/// What a panic left.
+pub(super) struct Panic(#[cfg(feature = "std")] std::boxed::Box<dyn core::any::Any + Send>);
+
+impl Panic {
+    #[cfg(feature = "std")]
+    fn text(&self) -> &str {
+        if let Some(text) = self.0.downcast_ref::<&str>() {
+            text
+        } else if let Some(text) = self.0.downcast_ref::<std::string::String>() {
+            text
+        } else {
+            "(a value that is no text)"
+        }
+    }
+
+    #[cfg(not(feature = "std"))]
+    fn text(&self) -> &str {
+        ""
+    }
+}
+
+/// Runs user code and catches its panic; without `std` a panic aborts before it gets here.
+#[inline(always)]
+pub(super) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
+    #[cfg(feature = "std")]
+    return std::panic::catch_unwind(core::panic::AssertUnwindSafe(run)).map_err(Panic);
+    #[cfg(not(feature = "std"))]
+    Ok(run())
+}

@@ -1,0 +1,18 @@
+//! One worker: its parts in one static, the handle to them, and the loop.
+
+mod core;
+mod parts;
+mod shared;
+mod signals;
+#[cfg(feature = "std")]
+mod turn;
+
+pub use self::core::{Core, Stopping};
+pub(crate) use parts::CoreMemory;
+pub use parts::{OnError, Parts};
+pub use shared::Shared;
+#[cfg(feature = "std")]
+pub(crate) use shared::{Phase, Port};
+pub use signals::{Signal, Signals};
+#[cfg(feature = "std")]
+pub(crate) use turn::{Loop, LoopSetup};

@@ -1,0 +1,159 @@
+//! The parts of a worker, in one static.
+
+use core::cell::Cell;
+
+use super::{Core, Shared};
+use crate::buf::{self, StoreMemory};
+use crate::error::Held;
+use crate::op::{Io, IoMemory};
+use crate::pool::Config;
+use crate::ring::Features;
+use crate::task::{Arena, Failure, Header, Part, Tasks, Tell, WaitList};
+use crate::time::Timers;
+
+/// The declaration's `on_error`.
+pub type OnError = fn(Core, &Failure<'_>);
+
+/// One worker's parts; all zero while idle. Everything in it but the atomics is its thread's.
+pub struct Parts {
+    pub(crate) tasks: Tasks,
+    pub(crate) io: Io,
+    pub(crate) timers: Timers,
+    #[cfg(feature = "std")]
+    pub(crate) calls: crate::task::call::CallQueue,
+    pub(crate) index: Cell<u32>,
+    pub(crate) shared: Cell<Option<&'static Shared>>,
+    pub(crate) config: Cell<Option<&'static Config>>,
+    /// This worker has seen the stop.
+    pub(crate) stopping: Cell<bool>,
+    pub(crate) stop_waiters: WaitList,
+    pub(crate) signal_waiters: WaitList,
+    pub(crate) on_error: Cell<Option<OnError>>,
+}
+
+/// The memory a worker takes over at start.
+pub(crate) struct CoreMemory {
+    pub(crate) io: IoMemory,
+    pub(crate) headers: &'static [Header],
+    pub(crate) arenas: &'static [Arena],
+    pub(crate) buffer_headers: &'static [buf::Header],
+    pub(crate) bodies: Part,
+    pub(crate) buffers: Part,
+    pub(crate) buffer_ring: Part,
+}
+
+impl Parts {
+    /// A worker at rest.
+    #[allow(clippy::new_without_default, reason = "only statics are made of it")]
+    pub const fn new() -> Self {
+        Self {
+            tasks: Tasks::new(),
+            io: Io::new(),
+            timers: Timers::new(),
+            #[cfg(feature = "std")]
+            calls: crate::task::call::CallQueue::new(),
+            index: Cell::new(0),
+            shared: Cell::new(None),
+            config: Cell::new(None),
+            stopping: Cell::new(false),
+            stop_waiters: WaitList::new(),
+            signal_waiters: WaitList::new(),
+            on_error: Cell::new(None),
+        }
+    }
+
+    /// Takes the memory over, on the thread that will own it.
+    pub(crate) fn set_up(
+        &'static self,
+        index: u32,
+        shared: &'static Shared,
+        config: &'static Config,
+        memory: &CoreMemory,
+        features: Features,
+    ) {
+        self.tasks.owner.claim();
+        self.tasks.counters.clear();
+        self.index.set(index);
+        self.shared.set(Some(shared));
+        self.config.set(Some(config));
+        self.stopping.set(false);
+        self.tasks.set_up(
+            memory.headers,
+            memory.arenas,
+            config.tasks.iter(),
+            memory.bodies,
+        );
+        self.tasks.hook.set(Some(self));
+        let store = StoreMemory {
+            headers: memory.buffer_headers,
+            buffers: memory.buffers,
+            size: config.buffer_size,
+            ring: memory.buffer_ring,
+            ring_entries: config.ring_entries() as u16,
+            depth: config.depth.min(config.buffers - config.reserve()),
+            reserve: config.reserve(),
+        };
+        self.io.bufs.set_up(&self.tasks, &store);
+        self.io.set_up(
+            &self.tasks,
+            memory.io,
+            features,
+            config.window,
+            config.outbox as u16,
+        );
+        self.timers
+            .set_up(&self.tasks, crate::ring::sys::monotonic());
+    }
+
+    /// The core that a call from outside is given.
+    #[cfg(feature = "std")]
+    pub(crate) fn core_of(context: &'static dyn core::any::Any) -> Core {
+        context
+            .downcast_ref::<Self>()
+            .expect("calls begin with their worker's parts")
+            .core()
+    }
+
+    pub(crate) fn core(&'static self) -> Core {
+        Core::new(self)
+    }
+
+    pub(crate) fn shared(&self) -> &'static Shared {
+        self.shared
+            .get()
+            .expect("a worker's shared part is set up before it is used")
+    }
+
+    pub(crate) fn config(&self) -> &'static Config {
+        self.config
+            .get()
+            .expect("a worker's declaration is set up before it is used")
+    }
+
+    /// Wakes whoever waits for anything, and empties the lists: nothing in them may outlive the
+    /// worker.
+    pub(crate) fn wake_waiters(&'static self) {
+        self.timers.clear(&self.tasks);
+        self.stop_waiters.wake_all(&self.tasks);
+        self.signal_waiters.wake_all(&self.tasks);
+        self.io.wake_waiters();
+        self.tasks.wake_waiters();
+    }
+
+    /// What is still held.
+    pub(crate) fn held(&self) -> Held {
+        let mut held = Held::default();
+        self.io.held(&mut held);
+        self.tasks.held(&mut held);
+        held
+    }
+}
+
+impl Tell for Parts {
+    fn tell(&'static self, failure: &Failure<'_>) {
+        match self.on_error.get() {
+            Some(on_error) => on_error(self.core(), failure),
+            None => log::warn!("{failure}"),
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The loop of a worker: one system call a turn.
+
+use super::{Parts, Phase};
+use crate::error::Result;
+use crate::op::Io;
+use crate::pool::Idle;
+use crate::ring::{Ring, Wait, sys};
+
+/// Tasks polled a turn, before the ring is looked at again: no task starves I/O.
+const POLLS_A_TURN: u32 = 256;
+/// Turns a stopped worker takes to collect its last completions, before it gives up: each waits at
+/// most `LAST_WAIT`.
+const LAST_TURNS: u32 = 100;
+const LAST_WAIT: u64 = 50_000_000;
+/// Spins in vain before a worker parks at once.
+const MISSES_MAX: u32 = 8;
+
+/// What a loop runs with.
+pub(crate) struct LoopSetup<'a> {
+    pub(crate) parts: &'static Parts,
+    pub(crate) ring: Ring<'a>,
+    pub(crate) eventfd: i32,
+}
+
+/// A worker's loop.
+pub(crate) struct Loop<'a> {
+    parts: &'static Parts,
+    ring: Ring<'a>,
+    eventfd: i32,
+    /// Whether the standing wake-up has to be armed again.
+    arm_wake: bool,
+    /// When the drain is over, once stopping.
+    drain_until: u64,
+    /// When a buffer last came back, or none was missed.
+    fed: u64,
+    /// How many signals had come when this was last looked at.
+    signals: u32,
+    /// Idle spells in a row that were longer than the spin.
+    misses: u32,
+}
+
+impl<'a> Loop<'a> {
+    pub(crate) fn new(setup: LoopSetup<'a>) -> Self {
+        let LoopSetup {
+            parts,
+            ring,
+            eventfd,
+        } = setup;
+        let fed = parts.timers.turn();
+        Self {
+            parts,
+            ring,
+            eventfd,
+            arm_wake: true,
+            drain_until: 0,
+            fed,
+            signals: 0,
+            misses: 0,
+        }
+    }
+
+    /// Runs until the pool stops and this worker has nothing left in the kernel, or gave up waiting.
+    /// `drop_state` is called once its tasks are gone.
+    pub(crate) fn run(&mut self, drop_state: impl FnOnce()) -> Result<()> {
+        loop {
+            self.take_completions();
+            self.poll_tasks();
+            self.look_around();
+            if self.parts.stopping.get() && self.is_drained() {
+                break;
+            }
+            self.parts.io.feed();
+            self.push();
+            let wait = self.wait();
+            self.enter(wait)?;
+        }
+        self.end(drop_state)
+    }
+
+    /// Lets the ring run.
+    pub(crate) fn enable(&mut self) -> Result<()> {
+        self.ring.enable()
+    }
+
+    /// Polls what was spawned before the loop began, so that an entry that fails at once (a port in
+    /// use) fails the start.
+    pub(crate) fn first_polls(parts: &'static Parts) {
+        for _ in 0..POLLS_A_TURN {
+            if !parts.tasks.poll_next() {
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn take_completions(&mut self) {
+        while let Some(cqe) = self.ring.pop() {
+            if self.parts.io.complete(cqe) && !cqe.more() {
+                self.arm_wake = true;
+            }
+        }
+    }
+
+    #[inline]
+    fn poll_tasks(&mut self) {
+        for _ in 0..POLLS_A_TURN {
+            if !self.parts.tasks.poll_next() {
+                return;
+            }
+        }
+    }
+
+    /// Everything but the ring: the clock and its timers, other threads, the phase, the starved.
+    #[inline]
+    fn look_around(&mut self) {
+        let parts = self.parts;
+        let now = sys::monotonic();
+        let io = &parts.io;
+        io.turn.set(io.turn.get().wrapping_add(1));
+        io.now_ms.set((now / 1_000_000) as u32);
+        parts.tasks.counters.turns.add(1);
+        parts.timers.advance(now, &parts.tasks);
+        if parts.tasks.has_remote() {
+            parts.tasks.take_remote();
+        }
+        parts.calls.begin(&parts.tasks, parts);
+        let signals = parts.shared().signals_came();
+        if signals != self.signals {
+            self.signals = signals;
+            parts.signal_waiters.wake_all(&parts.tasks);
+        }
+        if parts.shared().is_stopping() && !parts.stopping.get() {
+            self.begin_stop(now);
+        }
+        self.look_at_starved(now);
+    }
+
+    #[inline]
+    fn look_at_starved(&mut self, now: u64) {
+        let io = &self.parts.io;
+        if io.bufs.take_returned() || !io.is_starved() {
+            self.fed = now;
+        } else if now.saturating_sub(self.fed) >= self.parts.config().stall {
+            self.fed = now;
+            io.reset_stalled((self.parts.config().stall / 1_000_000) as u32);
+        }
+    }
+
+    #[inline]
+    fn push(&mut self) {
+        if self.arm_wake && self.ring.has_room() {
+            self.arm_wake = false;
+            // SAFETY: a poll points to nothing.
+            unsafe { self.ring.push(&Io::wake_sqe(self.eventfd)) };
+        }
+        while self.ring.has_room() {
+            let Some(sqe) = self.parts.io.next_sqe() else {
+                return;
+            };
+            // SAFETY: what it points to is in the worker's statics, owned by the operation's socket
+            // until its terminal completion (see `op/`).
+            unsafe { self.ring.push(&sqe) };
+        }
+    }
+
+    /// How long this turn may wait: not at all while somebody can run.
+    #[inline]
+    fn wait(&self) -> Wait {
+        let parts = self.parts;
+        if parts.tasks.ready_count() > 0 || parts.io.has_submissions() {
+            return Wait::No;
+        }
+        let now = parts.timers.turn();
+        let mut due = parts.timers.next_due();
+        if parts.io.is_starved() {
+            let stall = (self.fed + parts.config().stall).saturating_sub(now);
+            due = Some(due.map_or(stall, |due| due.min(stall)));
+        }
+        if parts.stopping.get() {
+            let drain = self.drain_until.saturating_sub(now).min(LAST_WAIT);
+            due = Some(due.map_or(drain, |due| due.min(drain)));
+        }
+        due.map_or(Wait::Forever, Wait::For)
+    }
+
+    #[inline]
+    fn enter(&mut self, mut wait: Wait) -> Result<()> {
+        if wait != Wait::No {
+            let spin = self.parts.config().idle;
+            if let Idle::Spin(nanos) = spin
+                && self.misses < MISSES_MAX
+            {
+                self.parts
+                    .tasks
+                    .counters
+                    .enters
+                    .add(u64::from(self.ring.enter(Wait::No)?));
+                if self.spin(nanos) {
+                    self.misses = 0;
+                    wait = Wait::No;
+                } else {
+                    self.misses += 1;
+                }
+            }
+        }
+        if wait == Wait::No {
+            self.parts
+                .tasks
+                .counters
+                .enters
+                .add(u64::from(self.ring.enter(Wait::No)?));
+            return Ok(());
+        }
+        let tasks = &self.parts.tasks;
+        tasks.bell.say_sleeping();
+        if tasks.has_remote() || !self.parts.calls.is_empty() || self.phase_changed() {
+            wait = Wait::No;
+        }
+        let slept = self.ring.enter(wait);
+        tasks.bell.say_awake();
+        tasks.counters.enters.add(u64::from(slept?));
+        self.judge_sleep();
+        Ok(())
+    }
+
+    /// A sleep that was shorter than the spin: spinning pays again.
+    fn judge_sleep(&mut self) {
+        if let Idle::Spin(nanos) = self.parts.config().idle
+            && self.misses >= MISSES_MAX
+            && sys::monotonic().saturating_sub(self.parts.timers.turn()) < nanos
+        {
+            self.misses = 0;
+        }
+    }
+
+    /// Watches from user space for a while; true where something came.
+    fn spin(&mut self, nanos: u64) -> bool {
+        let until = sys::monotonic() + nanos;
+        loop {
+            for _ in 0..32 {
+                if self.ring.has_task_work()
+                    || self.ring.has_completions()
+                    || self.parts.tasks.has_remote()
+                    || !self.parts.calls.is_empty()
+                {
+                    return true;
+                }
+                core::hint::spin_loop();
+            }
+            if self.phase_changed() || sys::monotonic() >= until {
+                return false;
+            }
+        }
+    }
+
+    fn phase_changed(&self) -> bool {
+        let shared = self.parts.shared();
+        let stopping = self.parts.stopping.get();
+        shared.signals_came() != self.signals
+            || (!stopping && shared.is_stopping())
+            || (stopping && shared.phase() >= Phase::Dropping)
+    }
+
+    // ---- the end ----
+
+    /// Tells everybody that the pool stops: listeners take what is in the backlog and end, idle
+    /// connections end, the others have the drain time.
+    fn begin_stop(&mut self, now: u64) {
+        let parts = self.parts;
+        parts.stopping.set(true);
+        self.drain_until = now.saturating_add(parts.config().drain);
+        parts.stop_waiters.wake_all(&parts.tasks);
+        parts.signal_waiters.wake_all(&parts.tasks);
+        parts.io.wake_listeners();
+        parts.io.wake_receivers();
+    }
+
+    /// Whether the drain is over: no connection and no accept is left, or the time or the patience
+    /// (a second signal) is.
+    fn is_drained(&self) -> bool {
+        let parts = self.parts;
+        let counters = &parts.tasks.counters;
+        let idle =
+            counters.open.get() == 0 && !parts.io.is_accepting() && parts.tasks.ready_count() == 0;
+        idle || parts.shared().phase() >= Phase::Dropping || parts.timers.turn() >= self.drain_until
+    }
+
+    /// Drops the tasks, closes everything, and waits for the kernel to let go.
+    pub(crate) fn end(&mut self, drop_state: impl FnOnce()) -> Result<()> {
+        let parts = self.parts;
+        parts.calls.close();
+        parts.tasks.drop_all();
+        drop_state();
+        parts.io.close_all();
+        for _ in 0..LAST_TURNS {
+            if parts.io.in_flight() == 0 && parts.io.sockets_used() == 0 {
+                break;
+            }
+            self.push();
+            self.enter(Wait::For(LAST_WAIT))?;
+            self.take_completions();
+        }
+        parts.wake_waiters();
+        parts
+            .tasks
+            .counters
+            .overflows
+            .set(self.ring.overflows().into());
+        Ok(())
+    }
+}

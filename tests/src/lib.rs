@@ -1,0 +1,1 @@
+//! kio's tests.
