@@ -1,28 +1,24 @@
 //! The kio server: a declared pool with one worker, as its users write it.
 
 use ::kio::net::TcpStream;
-use ::kio::{Core, Result as KioResult};
+use ::kio::{Core, Result as KioResult, Worker};
 
 use super::{Options, ready, served};
 use crate::Result;
 use crate::workload::{Scanner, Workload, replies};
 
 /// What is known at run time only.
-pub struct Args {
-    workload: Workload,
-    port: u16,
-}
-
+#[derive(Clone, Copy)]
 pub struct Setup {
     workload: Workload,
     port: u16,
 }
 
 impl ::kio::State for Setup {
-    type Args = Args;
+    type Args = Self;
 
-    fn init(_: Core, args: &Args) -> KioResult<Self> {
-        Ok(Self { workload: args.workload, port: args.port })
+    fn init(_: Core, setup: &Self) -> KioResult<Self> {
+        Ok(*setup)
     }
 }
 
@@ -62,95 +58,62 @@ async fn close(mut conn: TcpStream) -> KioResult<()> {
     Ok(())
 }
 
+/// Two declarations that differ in how they wait, since that is declared too.
 macro_rules! declare {
-    ($module:ident, $idle:expr) => {
+    ($module:ident, $($idle:tt)+) => {
         mod $module {
             use super::*;
-            use ::kio::__private as k;
-            pub struct Server;
 
-            async fn serve(worker: ::kio::Worker<Server>) -> KioResult<()> {
+            async fn serve(worker: Worker<Server>) -> KioResult<()> {
                 let state = worker.state();
                 let mut listener = worker.listen(([127, 0, 0, 1], state.port)).await?;
                 let port = listener.local_addr()?.port();
-                ready(port).map_err(|_| ::kio::Error::Other("cannot print"))?;
-                macro_rules! accept {
-                    ($handler:ident) => {
-                        loop {
-                            let place = worker.reserve($handler).await?;
-                            let conn = listener.accept().await?;
-                            drop(place.spawn(move || $handler(conn)));
-                        }
-                    };
-                }
+                ready(port).map_err(|_| ::kio::Error::Other("cannot print the port"))?;
                 match state.workload {
-                    Workload::Http => accept!(http),
-                    Workload::Echo => accept!(echo),
-                    Workload::Close => accept!(close),
+                    Workload::Http => loop {
+                        let place = worker.reserve(http).await?;
+                        let conn = listener.accept().await?;
+                        place.spawn(move || http(conn));
+                    },
+                    Workload::Echo => loop {
+                        let place = worker.reserve(echo).await?;
+                        let conn = listener.accept().await?;
+                        place.spawn(move || echo(conn));
+                    },
+                    Workload::Close => loop {
+                        let place = worker.reserve(close).await?;
+                        let conn = listener.accept().await?;
+                        place.spawn(move || close(conn));
+                    },
                 }
             }
 
-            const CONFIG: k::Config = k::Config {
-                name: "kio",
-                tasks: &[
-                    k::layout(&http, "http", 11_000),
-                    k::layout(&echo, "echo", 1024),
-                    k::layout(&close, "close", 1024),
-                    k::entry_layout::<Server, _, _, _>(&serve, "serve"),
-                    k::TaskDecl::any("calls", 4, 256),
-                ],
-                conns: 11_000,
-                buffers: 1024,
-                idle: $idle,
-                ..k::Config::DEFAULT
-            };
-            const W: usize = CONFIG.max_workers() as usize;
-            static SHARED: k::Shared = k::Shared::new();
-            type Tables = k::Tables<
-                { CONFIG.conns as usize },
-                { CONFIG.ops() as usize },
-                { (CONFIG.conns * CONFIG.outbox) as usize },
-                { CONFIG.buffers as usize },
-                { CONFIG.task_slots() as usize },
-                { CONFIG.tasks.len() },
-            >;
-            static TABLES: [k::Owned<Tables>; W] = [const { Tables::new() }; W];
-            static STATES: [k::StateCell<Setup>; W] = [const { k::StateCell::new() }; W];
-            static BODIES: k::Bytes<{ CONFIG.body_bytes() * W }> = k::Bytes::new();
-            static BUFFERS: k::Bytes<{ CONFIG.buffer_bytes() * W }> = k::Bytes::new();
-            static RINGS: k::Bytes<{ CONFIG.ring_bytes() * W }> = k::Bytes::new();
-            unsafe impl k::Pool for Server {
-                type State = Setup;
-                const CONFIG: k::Config = CONFIG;
-                fn shared() -> &'static k::Shared {
-                    &SHARED
-                }
-                fn memory(worker: usize) -> k::Memory {
-                    Tables::memory(&TABLES, &BODIES, &BUFFERS, &RINGS, worker)
-                }
-                fn state(worker: usize) -> &'static k::StateCell<Setup> {
-                    &STATES[worker]
-                }
-                fn enter(worker: ::kio::Worker<Self>) -> KioResult<()> {
-                    k::enter(worker, serve)
-                }
-            }
-            pub fn run(args: Args) -> KioResult<()> {
-                k::run::<Server>(args)
+            ::kio::pool! {
+                pub struct Server;
+                workers = 1,
+                entry = serve,
+                state = Setup,
+                tasks = { http: 11_000, echo: 1024, close: 1024 },
+                conns = 11_000,
+                buffers = 1024 x 16 KiB,
+                idle = $($idle)+,
             }
         }
     };
 }
 
-declare!(park, k::Idle::Park);
-declare!(spin, k::Idle::Spin(100_000));
+declare!(park, park);
+declare!(spin, spin(100 us));
 
 /// Serves until SIGTERM.
 pub fn run(options: &Options) -> Result<()> {
-    let args = Args { workload: options.workload, port: options.port };
+    let args = Setup {
+        workload: options.workload,
+        port: options.port,
+    };
     match options.spin.as_micros() {
-        0 => park::run(args)?,
-        100 => spin::run(args)?,
+        0 => park::Server::run(args)?,
+        100 => spin::Server::run(args)?,
         _ => return Err("kio is declared with a spin of 0 or 100 us".into()),
     }
     Ok(())

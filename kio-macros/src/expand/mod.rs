@@ -159,6 +159,8 @@ fn rest(pool: &Pool, valid: bool) -> TokenStream {
             const CONFIG: __kio::Config = __KIO_CONFIG;
 
             fn shared() -> &'static __kio::Shared {
+                // All of these are offered and none has to be used: no warning may say so.
+                let _ = (#name::run, #name::start, #name::start_when_free, #name::FOOTPRINT);
                 &__KIO_SHARED
             }
 
