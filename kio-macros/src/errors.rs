@@ -36,10 +36,6 @@ impl Errors {
     /// The mistakes as text, for tests.
     #[cfg(test)]
     pub fn texts(&self) -> Vec<String> {
-        self.0
-            .iter()
-            .flatten()
-            .map(|error| error.to_string())
-            .collect()
+        self.0.iter().flatten().map(|error| error.to_string()).collect()
     }
 }

@@ -64,15 +64,7 @@ pub const KEYS: &[(&str, Kind)] = &[
 ];
 
 /// Keys that are designed and not there yet.
-const LATER: &[&str] = &[
-    "files",
-    "file_ops",
-    "root",
-    "routes",
-    "registered",
-    "ops",
-    "cold",
-];
+const LATER: &[&str] = &["files", "file_ops", "root", "routes", "registered", "ops", "cold"];
 
 /// Words that people who come from elsewhere write.
 const ALIASES: &[(&str, &str)] = &[
@@ -87,9 +79,7 @@ const ALIASES: &[(&str, &str)] = &[
 
 /// What follows the key `word`, if it is one.
 pub fn kind(word: &str) -> Option<Kind> {
-    KEYS.iter()
-        .find(|(key, _)| *key == word)
-        .map(|(_, kind)| *kind)
+    KEYS.iter().find(|(key, _)| *key == word).map(|(_, kind)| *kind)
 }
 
 /// What to say of a key that is none.
@@ -97,10 +87,7 @@ pub fn unknown(word: &str) -> String {
     if LATER.contains(&word) {
         return format!("`{word}` comes in a later version of kio");
     }
-    let alias = ALIASES
-        .iter()
-        .find(|(other, _)| *other == word)
-        .map(|(_, key)| *key);
+    let alias = ALIASES.iter().find(|(other, _)| *other == word).map(|(_, key)| *key);
     match alias.or_else(|| closest(word, KEYS.iter().map(|(key, _)| *key))) {
         Some(key) => format!("unknown key `{word}`: did you mean `{key}`?"),
         None => {
@@ -114,9 +101,7 @@ pub fn unknown(word: &str) -> String {
 pub fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near =
         |candidate: &str| distance(word, candidate) <= 1 + candidate.len().min(word.len()) / 5;
-    known
-        .filter(|candidate| near(candidate))
-        .min_by_key(|candidate| distance(word, candidate))
+    known.filter(|candidate| near(candidate)).min_by_key(|candidate| distance(word, candidate))
 }
 
 /// How many letters must be put in, taken out or changed to make `a` of `b` (Levenshtein).

@@ -50,11 +50,7 @@ impl Number {
                 Some(unit) => Some(unit),
                 None => unit_after(input)?,
             };
-            return Ok(Self {
-                amount: Amount::Literal(value),
-                unit,
-                span,
-            });
+            return Ok(Self { amount: Amount::Literal(value), unit, span });
         }
         let amount = if input.peek(syn::token::Brace) {
             Amount::Const(input.parse::<Group>()?.into_token_stream())
@@ -105,14 +101,9 @@ fn literal(input: ParseStream) -> Result<(u64, Option<Unit>)> {
         _ if suffix.is_empty() => Ok((value, None)),
         Some(unit) => Ok((value, Some(unit))),
         None if is_glued_times(suffix) => {
-            let unit = input
-                .fork()
-                .parse::<Ident>()
-                .map_or(String::new(), |unit| format!(" {unit}"));
-            fail(format!(
-                "`x` stands between spaces: `{value} x {}{unit}`",
-                &suffix[1..]
-            ))
+            let unit =
+                input.fork().parse::<Ident>().map_or(String::new(), |unit| format!(" {unit}"));
+            fail(format!("`x` stands between spaces: `{value} x {}{unit}`", &suffix[1..]))
         }
         None => fail(unknown_unit(suffix)),
     }
@@ -127,19 +118,15 @@ fn unit_after(input: ParseStream) -> Result<Option<Unit>> {
     let text = word.to_string();
     match unit(&text) {
         Some(unit) => Ok(Some(unit)),
-        None if is_glued_times(&text) => Err(Error::new(
-            word.span(),
-            format!("`x` stands between spaces: `x {}`", &text[1..]),
-        )),
+        None if is_glued_times(&text) => {
+            Err(Error::new(word.span(), format!("`x` stands between spaces: `x {}`", &text[1..])))
+        }
         None => Err(Error::new(word.span(), unknown_unit(&text))),
     }
 }
 
 fn unit(word: &str) -> Option<Unit> {
-    UNITS
-        .iter()
-        .find(|(name, _)| *name == word)
-        .map(|(_, unit)| *unit)
+    UNITS.iter().find(|(name, _)| *name == word).map(|(_, unit)| *unit)
 }
 
 fn unknown_unit(word: &str) -> String {

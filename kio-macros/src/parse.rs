@@ -99,10 +99,7 @@ fn declaration(input: ParseStream, errors: &mut Errors) -> Option<Declaration> {
         return None;
     };
     if input.parse::<Token![;]>().is_err() {
-        errors.push(
-            input.span(),
-            format!("expected `;`: the keys follow after `struct {name};`"),
-        );
+        errors.push(input.span(), format!("expected `;`: the keys follow after `struct {name};`"));
         skip_until(input, |input| at_key(input) || input.peek(Token![;]));
         let _ = input.parse::<Token![;]>();
     }
@@ -116,13 +113,7 @@ fn declaration(input: ParseStream, errors: &mut Errors) -> Option<Declaration> {
             skip_until(input, at_key);
         }
     }
-    Some(Declaration {
-        attrs,
-        vis,
-        name,
-        entries,
-        complete,
-    })
+    Some(Declaration { attrs, vis, name, entries, complete })
 }
 
 fn header(input: ParseStream) -> Result<(Vec<Attribute>, Visibility, Ident)> {
@@ -139,10 +130,7 @@ fn header(input: ParseStream) -> Result<(Vec<Attribute>, Visibility, Ident)> {
 fn entry(input: ParseStream, errors: &mut Errors) -> Option<Entry> {
     let entry = errors.take(key(input)).and_then(|(key, kind)| {
         let value = value(input, kind, errors);
-        Some(Entry {
-            key,
-            value: errors.take(value)?,
-        })
+        Some(Entry { key, value: errors.take(value)? })
     });
     if entry.is_none() {
         skip_until(input, |input| at_key(input) || at_key_after_comma(input));
@@ -168,10 +156,7 @@ fn value(input: ParseStream, kind: Kind, errors: &mut Errors) -> Result<Value> {
     Ok(match kind {
         Kind::Workers => {
             let up_to = input.parse::<Option<Token![..=]>>()?.is_some();
-            Value::Workers {
-                up_to,
-                number: Number::parse(input)?,
-            }
+            Value::Workers { up_to, number: Number::parse(input)? }
         }
         Kind::Function => Value::Function(path(input, "the path of a function")?),
         Kind::Listen => {
@@ -194,10 +179,7 @@ fn value(input: ParseStream, kind: Kind, errors: &mut Errors) -> Result<Value> {
             bracketed!(cpus in input);
             Value::Cpus(list(&cpus, errors, |input, _| input.parse()))
         }
-        Kind::Pin => Value::Switch(switch(
-            input,
-            "`on`, `off` or a list of CPUs as in `[0, 1]`",
-        )?),
+        Kind::Pin => Value::Switch(switch(input, "`on`, `off` or a list of CPUs as in `[0, 1]`")?),
         Kind::Idle => idle(input, errors)?,
         Kind::Names if input.peek(token::Bracket) => {
             let names;
@@ -264,11 +246,7 @@ fn listen(input: ParseStream, errors: &mut Errors) -> Result<Listen> {
     } else {
         Vec::new()
     };
-    Ok(Listen {
-        addr,
-        handler,
-        options,
-    })
+    Ok(Listen { addr, handler, options })
 }
 
 fn listen_option(input: ParseStream) -> Result<ListenOption> {
@@ -282,10 +260,7 @@ fn listen_option(input: ParseStream) -> Result<ListenOption> {
 
 /// `path: count`, or `path as label: count`.
 fn task(input: ParseStream) -> Result<Task> {
-    let path = path(
-        input,
-        "the path of an `async fn`, and how many of it may live: `echo: 1024`",
-    )?;
+    let path = path(input, "the path of an `async fn`, and how many of it may live: `echo: 1024`")?;
     let label = match input.parse::<Option<Token![as]>>()? {
         Some(_) => Some(input.parse()?),
         None => None,
@@ -294,18 +269,11 @@ fn task(input: ParseStream) -> Result<Task> {
         return Err(input.error("expected `:` and how many of it may live on a worker"));
     }
     input.parse::<Token![:]>()?;
-    Ok(Task {
-        path,
-        label,
-        count: Number::parse(input)?,
-    })
+    Ok(Task { path, label, count: Number::parse(input)? })
 }
 
 fn switch(input: ParseStream, what: &str) -> Result<bool> {
-    let word = input
-        .fork()
-        .call(Ident::parse_any)
-        .map(|word| word.to_string());
+    let word = input.fork().call(Ident::parse_any).map(|word| word.to_string());
     let on = match word.as_deref() {
         Ok("on") => true,
         Ok("off") => false,

@@ -57,10 +57,7 @@ fn every_key_is_understood() {
     let labels: Vec<_> = pool.tasks.iter().map(|task| task.label.as_str()).collect();
     assert_eq!(labels, ["handle", "run", "b"]);
     for (key, _) in keys::KEYS {
-        assert!(
-            FULL.contains(&format!("{key} = ")) || *key == "entry",
-            "{key} is not in the test"
-        );
+        assert!(FULL.contains(&format!("{key} = ")) || *key == "entry", "{key} is not in the test");
     }
 }
 
@@ -117,9 +114,7 @@ fn consts_keep_their_factor() {
     assert_eq!(errors, [""; 0]);
     let pool = pool.expect("a pool");
     let amounts: Vec<_> = pool.fields.iter().map(|(_, setting)| setting).collect();
-    let [Setting::U64(stack), Setting::U64(drain)] = amounts.as_slice() else {
-        panic!("fields")
-    };
+    let [Setting::U64(stack), Setting::U64(drain)] = amounts.as_slice() else { panic!("fields") };
     assert!(matches!(stack.amount, Known::Integer { factor: 1024, .. }));
     assert!(matches!(drain.amount, Known::Duration { .. }));
 }
@@ -141,10 +136,7 @@ fn a_mistake_hides_no_other() {
 
 #[test]
 fn a_value_with_commas_of_its_own_is_one_value() {
-    assert_eq!(
-        mistakes("state = App<A, B>, on_error = report::<A, B>"),
-        [""; 0]
-    );
+    assert_eq!(mistakes("state = App<A, B>, on_error = report::<A, B>"), [""; 0]);
 }
 
 #[test]
@@ -164,26 +156,13 @@ fn the_defaults_warn_of_nothing() {
 #[test]
 fn a_renamed_kio_is_the_only_one_named() {
     let code = declare(FULL.parse().expect("tokens")).to_string();
-    assert!(
-        code.contains(":: runtime") && !code.contains(":: kio ::"),
-        "{code}"
-    );
+    assert!(code.contains(":: runtime") && !code.contains(":: kio ::"), "{code}");
 }
 
 #[test]
 fn a_pool_comes_out_of_a_wrong_declaration() {
-    let code = declare(
-        "pub struct A; state = App, nonsense"
-            .parse()
-            .expect("tokens"),
-    )
-    .to_string();
-    for part in [
-        "compile_error",
-        "pub struct A ;",
-        "fn run (args",
-        "unsafe impl __kio :: Pool",
-    ] {
+    let code = declare("pub struct A; state = App, nonsense".parse().expect("tokens")).to_string();
+    for part in ["compile_error", "pub struct A ;", "fn run (args", "unsafe impl __kio :: Pool"] {
         assert!(code.contains(part), "no {part} in {code}");
     }
 }

@@ -17,10 +17,7 @@ impl Counter {
     /// Adds; only the owning worker calls this, so no locked instruction is needed.
     #[inline(always)]
     pub(crate) fn add(&self, n: u64) {
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(n),
-            Ordering::Relaxed,
-        );
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
     /// Keeps the larger of what is there and `n`.

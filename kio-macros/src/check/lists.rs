@@ -62,17 +62,11 @@ const CPUS: u32 = 1024;
 impl Checker<'_> {
     pub(super) fn tasks(&mut self, lines: Vec<Task>) {
         for Task { path, label, count } in lines {
-            let span = path
-                .path
-                .segments
-                .last()
-                .map_or_else(Span::call_site, |s| s.ident.span());
+            let span = path.path.segments.last().map_or_else(Span::call_site, |s| s.ident.span());
             let key = text(&path);
             if self.pool.tasks.iter().any(|task| text(&task.path) == key) {
-                let text = format!(
-                    "`{}` is listed twice: give the sum of both counts",
-                    name(&path)
-                );
+                let text =
+                    format!("`{}` is listed twice: give the sum of both counts", name(&path));
                 self.errors.push(path.span(), text);
                 continue;
             }
@@ -90,12 +84,7 @@ impl Checker<'_> {
 
     pub(super) fn listeners(&mut self, lines: Vec<Listen>) -> Vec<Listener> {
         let mut listeners: Vec<Listener> = Vec::new();
-        for Listen {
-            addr,
-            handler,
-            options,
-        } in lines
-        {
+        for Listen { addr, handler, options } in lines {
             let (shared, real_fds) = self.listen_options(options);
             let addr = match addr {
                 Addr::Function(path) => Address::Function(path),
@@ -106,24 +95,16 @@ impl Checker<'_> {
             };
             if let Address::Literal(new, span) = addr
                 && new.port() != 0
-                && listeners
-                    .iter()
-                    .any(|l| matches!(l.addr, Address::Literal(a, _) if a == new))
+                && listeners.iter().any(|l| matches!(l.addr, Address::Literal(a, _) if a == new))
             {
-                self.errors
-                    .push(span, format!("{new} is listened on twice"));
+                self.errors.push(span, format!("{new} is listened on twice"));
                 continue;
             }
             if listeners.len() == LISTENERS_MAX {
                 let text = format!("a worker listens on at most {LISTENERS_MAX} addresses");
                 self.errors.push(handler.span(), text);
             }
-            listeners.push(Listener {
-                addr,
-                handler,
-                shared,
-                real_fds,
-            });
+            listeners.push(Listener { addr, handler, shared, real_fds });
         }
         listeners
     }
@@ -143,8 +124,7 @@ impl Checker<'_> {
             },
             _ => "write `127.0.0.1:80` or `[::1]:80`".into(),
         };
-        self.errors
-            .push(literal.span(), format!("not a socket address: {hint}"));
+        self.errors.push(literal.span(), format!("not a socket address: {hint}"));
         None
     }
 
@@ -152,23 +132,17 @@ impl Checker<'_> {
         let (mut shared, mut real_fds) = (false, false);
         for ListenOption { name, value } in options {
             let flag = match name.to_string().as_str() {
-                "accept"
-                    if value
-                        .as_ref()
-                        .is_some_and(|value| value.to_string() == "shared") =>
-                {
+                "accept" if value.as_ref().is_some_and(|value| value.to_string() == "shared") => {
                     &mut shared
                 }
                 "accept" => {
                     let at = value.map_or(name.span(), |value| value.span());
-                    self.errors
-                        .push(at, "the one thing to say of accept is `accept = shared`");
+                    self.errors.push(at, "the one thing to say of accept is `accept = shared`");
                     continue;
                 }
                 "real_fds" => &mut real_fds,
                 "tls" => {
-                    self.errors
-                        .push(name.span(), "`tls` comes in a later version of kio");
+                    self.errors.push(name.span(), "`tls` comes in a later version of kio");
                     continue;
                 }
                 _ => {
@@ -178,11 +152,9 @@ impl Checker<'_> {
                 }
             };
             if name == "real_fds" && value.is_some() {
-                self.errors
-                    .push(name.span(), "`real_fds` stands alone, without a value");
+                self.errors.push(name.span(), "`real_fds` stands alone, without a value");
             } else if std::mem::replace(flag, true) {
-                self.errors
-                    .push(name.span(), format!("`{name}` is given twice"));
+                self.errors.push(name.span(), format!("`{name}` is given twice"));
             }
         }
         (shared, real_fds)
@@ -195,16 +167,9 @@ impl Checker<'_> {
         };
         let Some((conns, span)) = conns else { return };
         let handled = |task: &&Arena| {
-            listeners
-                .iter()
-                .any(|listener| text(&listener.handler) == text(&task.path))
+            listeners.iter().any(|listener| text(&listener.handler) == text(&task.path))
         };
-        let counts = self
-            .pool
-            .tasks
-            .iter()
-            .filter(handled)
-            .map(|task| task.count.value());
+        let counts = self.pool.tasks.iter().filter(handled).map(|task| task.count.value());
         let sum: u64 = counts.flatten().sum();
         if sum > conns {
             let text =
@@ -218,13 +183,10 @@ impl Checker<'_> {
         for literal in list {
             match literal.base10_parse::<u32>() {
                 Ok(cpu) if cpus.contains(&cpu) => {
-                    self.errors
-                        .push(literal.span(), format!("CPU {cpu} is listed twice"));
+                    self.errors.push(literal.span(), format!("CPU {cpu} is listed twice"));
                 }
                 Ok(cpu) if cpu < CPUS => cpus.push(cpu),
-                _ => self
-                    .errors
-                    .push(literal.span(), format!("a CPU is a number below {CPUS}")),
+                _ => self.errors.push(literal.span(), format!("a CPU is a number below {CPUS}")),
             }
         }
         self.set("pin", Some(Setting::Cpus(cpus)));
@@ -237,19 +199,13 @@ impl Checker<'_> {
             _ => None,
         });
         let workers = fields.iter().find_map(|(_, setting)| match setting {
-            Setting::Workers {
-                up_to: false,
-                count,
-            } => Some((count.value()?, count.span)),
+            Setting::Workers { up_to: false, count } => Some((count.value()?, count.span)),
             _ => None,
         });
         if let (Some(cpus), Some((workers, span))) = (cpus, workers)
             && workers > cpus
         {
-            self.errors.push(
-                span,
-                format!("{workers} workers, and `pin` lists {cpus} CPUs"),
-            );
+            self.errors.push(span, format!("{workers} workers, and `pin` lists {cpus} CPUs"));
         }
     }
 
@@ -259,16 +215,14 @@ impl Checker<'_> {
             let text = name.to_string();
             match self.signal(&text) {
                 Ok(number) if numbers.contains(&number) => {
-                    self.errors
-                        .push(name.span(), format!("`{text}` is listed twice"));
+                    self.errors.push(name.span(), format!("`{text}` is listed twice"));
                 }
                 Ok(number) => numbers.push(number),
                 Err(why) => self.errors.push(name.span(), why),
             }
         }
         if let Some(name) = names.get(SIGNALS_MAX) {
-            self.errors
-                .push(name.span(), format!("at most {SIGNALS_MAX} signals"));
+            self.errors.push(name.span(), format!("at most {SIGNALS_MAX} signals"));
         }
         self.set("signals", Some(Setting::Signals(numbers)));
     }
@@ -308,9 +262,5 @@ pub fn text(path: &ExprPath) -> String {
 
 /// The last name of a path.
 pub fn name(path: &ExprPath) -> String {
-    path.path
-        .segments
-        .last()
-        .map(|segment| segment.ident.to_string())
-        .unwrap_or_default()
+    path.path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default()
 }

@@ -80,13 +80,7 @@ const ANY: RangeInclusive<u64> = 0..=u64::MAX;
 
 /// Checks a declaration.
 pub fn check(declaration: Declaration, errors: &mut Errors) -> Pool {
-    let Declaration {
-        attrs,
-        vis,
-        name,
-        entries,
-        complete,
-    } = declaration;
+    let Declaration { attrs, vis, name, entries, complete } = declaration;
     let pool = Pool {
         attrs,
         vis,
@@ -125,17 +119,14 @@ impl Checker<'_> {
     fn once_each(&mut self, entries: &[Entry]) {
         for (i, Entry { key, .. }) in entries.iter().enumerate() {
             if entries[..i].iter().any(|before| before.key == *key) {
-                self.errors
-                    .push(key.span(), format!("`{key}` is given twice"));
+                self.errors.push(key.span(), format!("`{key}` is given twice"));
             }
         }
     }
 
     fn one_start(&mut self, entries: &[Entry]) {
-        let starts: Vec<_> = entries
-            .iter()
-            .filter(|e| e.key == "entry" || e.key == "listen")
-            .collect();
+        let starts: Vec<_> =
+            entries.iter().filter(|e| e.key == "entry" || e.key == "listen").collect();
         match starts.as_slice() {
             [] => {
                 let name = &self.pool.name;
@@ -161,10 +152,7 @@ impl Checker<'_> {
         match (key, value) {
             ("workers", Value::Workers { up_to, number }) => {
                 let count = self.count(key, number, WORKERS);
-                self.set(
-                    "workers",
-                    count.map(|count| Setting::Workers { up_to, count }),
-                );
+                self.set("workers", count.map(|count| Setting::Workers { up_to, count }));
             }
             ("entry", Value::Function(path)) => {
                 if let Start::Nothing = self.pool.start {
@@ -237,19 +225,12 @@ impl Checker<'_> {
 
     /// What concerns two keys at once.
     fn together(&mut self) {
-        let conns = self
-            .pool
-            .conns
-            .as_ref()
-            .and_then(|q| Some((q.value()?, q.span)));
+        let conns = self.pool.conns.as_ref().and_then(|q| Some((q.value()?, q.span)));
         let (buffers, reserve) = (self.known("buffers"), self.known("reserve"));
         if let (Some((reserve, span)), Some((buffers, _))) = (reserve, buffers)
             && reserve >= buffers
         {
-            self.errors.push(
-                span,
-                format!("`reserve` must be less than `buffers`, {buffers}"),
-            );
+            self.errors.push(span, format!("`reserve` must be less than `buffers`, {buffers}"));
         }
         if let (Some((window, span)), Some((conns, _)), Some((buffers, _))) =
             (self.known("window"), conns, buffers)
@@ -328,20 +309,14 @@ impl Checker<'_> {
         let Some(size) = size else {
             let count = count?;
             if count.value() == Some(0) {
-                return Some(Blocks {
-                    size: count.clone(),
-                    count,
-                });
+                return Some(Blocks { size: count.clone(), count });
             }
             let text = format!("how large is each of `{key}`? Write `64 x 4 KiB`");
             self.errors.push(span, text);
             return None;
         };
         let size = self.quantity(key, size, Measure::Bytes, sizes);
-        Some(Blocks {
-            count: count?,
-            size: size?,
-        })
+        Some(Blocks { count: count?, size: size? })
     }
 
     fn buffers(&mut self, count: Number, size: Option<Number>) {

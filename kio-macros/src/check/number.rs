@@ -67,10 +67,7 @@ impl Quantity {
         };
         let amount = match (number.amount, factor) {
             (Amount::Const(expr), None) if measure == Measure::Time => Known::Duration { expr },
-            (Amount::Const(expr), _) => Known::Integer {
-                expr,
-                factor: factor.unwrap_or(1),
-            },
+            (Amount::Const(expr), _) => Known::Integer { expr, factor: factor.unwrap_or(1) },
             (Amount::Literal(1..), None) if measure != Measure::Count => {
                 let (what, units) = match measure {
                     Measure::Time => ("time", "ns, us, ms or s"),
@@ -90,12 +87,7 @@ impl Quantity {
                 }
             },
         };
-        Ok(Self {
-            key: key.into(),
-            amount,
-            range,
-            span,
-        })
+        Ok(Self { key: key.into(), amount, range, span })
     }
 
     /// The value, where it is a literal.
@@ -111,24 +103,9 @@ impl Quantity {
 fn text(measure: Measure, value: u64) -> String {
     let units: &[(u64, &str)] = match measure {
         Measure::Count => &[],
-        Measure::Bytes => &[
-            (1 << 30, "GiB"),
-            (1 << 20, "MiB"),
-            (1 << 10, "KiB"),
-            (1, "B"),
-        ],
-        Measure::Time => &[
-            (1_000_000_000, "s"),
-            (1_000_000, "ms"),
-            (1_000, "us"),
-            (1, "ns"),
-        ],
+        Measure::Bytes => &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")],
+        Measure::Time => &[(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"), (1, "ns")],
     };
-    let whole = units
-        .iter()
-        .find(|(unit, _)| value >= *unit && value.is_multiple_of(*unit));
-    whole.map_or_else(
-        || value.to_string(),
-        |(unit, name)| format!("{} {name}", value / unit),
-    )
+    let whole = units.iter().find(|(unit, _)| value >= *unit && value.is_multiple_of(*unit));
+    whole.map_or_else(|| value.to_string(), |(unit, name)| format!("{} {name}", value / unit))
 }

@@ -19,10 +19,7 @@ pub fn config(pool: &Pool, valid: bool) -> TokenStream {
     let (mut spawn, mut calls) = (None, None);
     if valid {
         arenas = start::arenas(pool);
-        conns = pool
-            .conns
-            .as_ref()
-            .map_or(conns, |conns| integer(conns, "u32"));
+        conns = pool.conns.as_ref().map_or(conns, |conns| integer(conns, "u32"));
         fields.extend(pool.fields.iter().map(field));
         (spawn, calls) = (pool.spawn.as_ref(), pool.calls.as_ref());
     }
@@ -62,10 +59,7 @@ fn blocks(name: &str, declared: Option<&Blocks>, (count, size): (u64, u64)) -> T
 fn value(setting: &Setting) -> TokenStream {
     let some = |value| quote_spanned!(site()=> __kio::core::option::Option::Some(#value));
     match setting {
-        Setting::Workers {
-            up_to: false,
-            count,
-        } => {
+        Setting::Workers { up_to: false, count } => {
             let count = integer(count, "u32");
             quote_spanned!(site()=> __kio::Workers::Exactly(#count))
         }

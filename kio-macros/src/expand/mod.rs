@@ -18,9 +18,7 @@ use crate::check::Pool;
 /// Writes the code. Where the declaration is not `valid`, it is a pool of the defaults that runs
 /// nothing, so that code which uses the pool has no errors of its own.
 pub fn expand(pool: &Pool, valid: bool) -> TokenStream {
-    let Pool {
-        attrs, vis, name, ..
-    } = pool;
+    let Pool { attrs, vis, name, .. } = pool;
     let outer: Vec<_> = attrs.iter().filter(|attr| goes_everywhere(attr)).collect();
     let functions = functions(pool);
     let rest = rest(pool, valid);
@@ -46,20 +44,12 @@ fn at(span: Span) -> Span {
 
 /// Attributes of the struct that concern all that comes with it.
 fn goes_everywhere(attr: &Attribute) -> bool {
-    ["cfg", "allow"]
-        .into_iter()
-        .any(|name| attr.path().is_ident(name))
+    ["cfg", "allow"].into_iter().any(|name| attr.path().is_ident(name))
 }
 
 /// What a user calls.
 fn functions(pool: &Pool) -> TokenStream {
-    let Pool {
-        vis,
-        name,
-        krate,
-        state,
-        ..
-    } = pool;
+    let Pool { vis, name, krate, state, .. } = pool;
     let (parameter, argument) = match state {
         Some(state) => (
             quote_spanned!(at(state.span())=> args: <#state as #krate::State>::Args),
@@ -104,18 +94,10 @@ fn functions(pool: &Pool) -> TokenStream {
 
 /// What nobody names: numbers, statics, the impl of `Pool`.
 fn rest(pool: &Pool, valid: bool) -> TokenStream {
-    let Pool {
-        name, krate, state, ..
-    } = pool;
-    let state = state
-        .as_ref()
-        .map_or_else(|| quote!(()), |state| quote!(#state));
+    let Pool { name, krate, state, .. } = pool;
+    let state = state.as_ref().map_or_else(|| quote!(()), |state| quote!(#state));
     let config = config::config(pool, valid);
-    let asserts = if valid {
-        asserts(pool)
-    } else {
-        TokenStream::new()
-    };
+    let asserts = if valid { asserts(pool) } else { TokenStream::new() };
     let (futures, enter) = (start::futures(pool, valid), start::enter(pool, valid));
     let on_error = pool.on_error.as_ref().map(|path| {
         quote_spanned! {at(path.span())=>

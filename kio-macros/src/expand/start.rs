@@ -76,12 +76,7 @@ pub fn arenas(pool: &Pool) -> Vec<TokenStream> {
                     __kio::handler_layout::<#this, _, _>(&#function, #label, __KIO_CONNS)
                 });
             }
-            for Handler {
-                path,
-                function,
-                addresses,
-            } in &handlers
-            {
+            for Handler { path, function, addresses } in &handlers {
                 let label = format!("listen: {}", name(path));
                 arenas.push(quote_spanned! {site()=>
                     __kio::accept_layout::<#this, _, _>(&#function, #label, #addresses)
@@ -96,18 +91,11 @@ pub fn arenas(pool: &Pool) -> Vec<TokenStream> {
 fn handlers(listeners: &[Listener]) -> Vec<Handler<'_>> {
     let mut handlers: Vec<Handler<'_>> = Vec::new();
     for Listener { handler: path, .. } in listeners {
-        match handlers
-            .iter_mut()
-            .find(|handler| text(handler.path) == text(path))
-        {
+        match handlers.iter_mut().find(|handler| text(handler.path) == text(path)) {
             Some(handler) => handler.addresses += 1,
             None => {
                 let function = format_ident!("__kio_handler_{}", handlers.len());
-                handlers.push(Handler {
-                    path,
-                    function,
-                    addresses: 1,
-                });
+                handlers.push(Handler { path, function, addresses: 1 });
             }
         }
     }
@@ -124,9 +112,7 @@ pub fn enter(pool: &Pool, valid: bool) -> TokenStream {
         Start::Entry(_) => quote_spanned!(site()=> __kio::enter(worker, __kio_entry)),
         Start::Listen(listeners) => {
             let handlers = handlers(listeners);
-            let loops = listeners
-                .iter()
-                .map(|listener| serve(pool, listener, &handlers));
+            let loops = listeners.iter().map(|listener| serve(pool, listener, &handlers));
             quote_spanned! {site()=>
                 #(#loops)*
                 __kio::core::result::Result::Ok(())
@@ -143,12 +129,7 @@ pub fn enter(pool: &Pool, valid: bool) -> TokenStream {
 /// Starts the accept loop of one address.
 fn serve(pool: &Pool, listener: &Listener, handlers: &[Handler<'_>]) -> TokenStream {
     let krate = &pool.krate;
-    let Listener {
-        addr,
-        handler,
-        shared,
-        real_fds,
-    } = listener;
+    let Listener { addr, handler, shared, real_fds } = listener;
     let addr = match addr {
         Address::Literal(addr, _) => address(*addr),
         Address::Function(path) => quote_spanned! {at(path.span())=>

@@ -45,13 +45,7 @@ impl BufMut {
     /// Takes over the only hold on a buffer, of which these bytes are written.
     #[inline]
     pub(crate) fn adopt(store: &'static Store, index: u32, start: u32, len: u32) -> Self {
-        Self {
-            store,
-            index,
-            start,
-            end: start + len,
-            _worker_bound: PhantomData,
-        }
+        Self { store, index, start, end: start + len, _worker_bound: PhantomData }
     }
 
     pub(crate) fn index(&self) -> u32 {
@@ -136,10 +130,7 @@ impl BufMut {
     }
 
     fn is_live(&self) -> bool {
-        self.store
-            .tasks
-            .get()
-            .is_some_and(|tasks| tasks.owner.is_current())
+        self.store.tasks.get().is_some_and(|tasks| tasks.owner.is_current())
     }
 }
 

@@ -27,11 +27,7 @@ pub(super) struct Provided {
 
 impl Provided {
     pub(super) const fn new() -> Self {
-        Self {
-            entries: Cell::new(ptr::null_mut()),
-            mask: Cell::new(0),
-            tail: Cell::new(0),
-        }
+        Self { entries: Cell::new(ptr::null_mut()), mask: Cell::new(0), tail: Cell::new(0) }
     }
 
     /// Takes the memory of so many entries over, a power of two.
@@ -62,10 +58,6 @@ impl Provided {
     /// Shows the kernel what was posted.
     pub(super) fn publish(&self) {
         // SAFETY: set up; the kernel reads the tail with acquire.
-        unsafe {
-            (*self.entries.get())
-                .tail
-                .store(self.tail.get(), Ordering::Release)
-        };
+        unsafe { (*self.entries.get()).tail.store(self.tail.get(), Ordering::Release) };
     }
 }

@@ -31,13 +31,7 @@ impl Buf {
         // SAFETY: the store's memory is not at null, nor is anything inside it.
         let bytes =
             unsafe { NonNull::new_unchecked(store.addr(index).wrapping_add(start as usize)) };
-        Self {
-            store,
-            bytes,
-            len,
-            index,
-            _worker_bound: PhantomData,
-        }
+        Self { store, bytes, len, index, _worker_bound: PhantomData }
     }
 
     /// Gives the hold up to the caller: the buffer's index, and the bytes.
@@ -67,10 +61,7 @@ impl Buf {
             Bound::Unbounded => self.len(),
         };
         let bytes = NonNull::from(&self[start..end]).cast();
-        assert!(
-            self.is_live(),
-            "a buffer was shared after its worker had stopped"
-        );
+        assert!(self.is_live(), "a buffer was shared after its worker had stopped");
         self.store.hold(self.index);
         Self {
             store: self.store,
@@ -107,10 +98,7 @@ impl Buf {
     }
 
     fn is_live(&self) -> bool {
-        self.store
-            .tasks
-            .get()
-            .is_some_and(|tasks| tasks.owner.is_current())
+        self.store.tasks.get().is_some_and(|tasks| tasks.owner.is_current())
     }
 }
 

@@ -104,19 +104,8 @@ impl Store {
 
     /// Takes the memory over. All buffers are free.
     pub(crate) fn set_up(&self, tasks: &'static Tasks, memory: &StoreMemory) {
-        let StoreMemory {
-            headers,
-            buffers,
-            size,
-            ring,
-            ring_entries,
-            depth,
-            reserve,
-        } = *memory;
-        assert!(
-            headers.len() * size as usize <= buffers.size(),
-            "the memory holds all buffers"
-        );
+        let StoreMemory { headers, buffers, size, ring, ring_entries, depth, reserve } = *memory;
+        assert!(headers.len() * size as usize <= buffers.size(), "the memory holds all buffers");
         self.tasks.set(Some(tasks));
         self.headers.set(headers);
         self.base.set(buffers.start());
@@ -129,9 +118,7 @@ impl Store {
         self.free_count.set(0);
         for index in (0..headers.len() as u32).rev() {
             headers[index as usize].state.set(State::Free);
-            headers[index as usize]
-                .next
-                .set(self.free.replace(index + 1));
+            headers[index as usize].next.set(self.free.replace(index + 1));
             self.free_count.set(self.free_count.get() + 1);
         }
     }
@@ -153,9 +140,7 @@ impl Store {
     /// Where a buffer begins.
     #[inline]
     pub(crate) fn addr(&self, index: u32) -> *mut u8 {
-        self.base
-            .get()
-            .wrapping_add(index as usize * self.size.get() as usize)
+        self.base.get().wrapping_add(index as usize * self.size.get() as usize)
     }
 
     /// Free, in the ring, held: what each of the three counts now.
@@ -190,8 +175,7 @@ impl Store {
             let Some(index) = self.pop_free() else { break };
             self.header(index).state.set(State::InRing);
             self.in_ring.set(self.in_ring.get() + 1);
-            self.ring
-                .post(self.addr(index), self.size.get(), index as u16);
+            self.ring.post(self.addr(index), self.size.get(), index as u16);
             posted = true;
         }
         if posted {
@@ -240,13 +224,7 @@ impl Store {
         let header = self.header(index);
         debug_assert!(header.state.get() == State::Held);
         // More holders than a u32 counts need that many forgotten handles: stop before it wraps.
-        header.holders.set(
-            header
-                .holders
-                .get()
-                .checked_add(1)
-                .expect("holders of one buffer"),
-        );
+        header.holders.set(header.holders.get().checked_add(1).expect("holders of one buffer"));
     }
 
     /// 4: a holder lets go; the last one frees the buffer.
@@ -308,10 +286,7 @@ pub struct Take {
 
 impl Take {
     pub(crate) fn new(store: &'static Store) -> Self {
-        Self {
-            store,
-            node: WaitNode::new(),
-        }
+        Self { store, node: WaitNode::new() }
     }
 }
 
@@ -330,10 +305,7 @@ impl Future for Take {
         if tasks.closed.get() {
             return Poll::Ready(Err(Error::Stopped));
         }
-        tasks
-            .counters
-            .buffer_waits
-            .add(u64::from(!self.node.is_waiting()));
+        tasks.counters.buffer_waits.add(u64::from(!self.node.is_waiting()));
         // SAFETY: the node is pinned with the future and never moved.
         let node = unsafe { self.as_ref().map_unchecked(|this| &this.node) };
         node.wait(&store.waiters, tasks, cx);
@@ -344,11 +316,7 @@ impl Future for Take {
 impl Drop for Take {
     fn drop(&mut self) {
         // Woken and dropped before it was polled: the buffer it was told of goes to the next.
-        if let Some(tasks) = self
-            .store
-            .tasks
-            .get()
-            .filter(|tasks| tasks.owner.is_current())
+        if let Some(tasks) = self.store.tasks.get().filter(|tasks| tasks.owner.is_current())
             && !self.node.is_waiting()
             && self.store.free_count.get() > 0
         {

@@ -25,11 +25,7 @@ pub struct ConnectOptions {
 impl ConnectOptions {
     /// The defaults: as long as the system tries (about two minutes), from any address.
     pub const fn new() -> Self {
-        Self {
-            timeout: None,
-            real_fd: false,
-            from: None,
-        }
+        Self { timeout: None, real_fd: false, from: None }
     }
 
     /// Gives up with `TimedOut` after so long.
@@ -105,11 +101,7 @@ impl Core {
 
 fn socket(addr: SocketAddr, from: Option<SocketAddr>) -> Result<OwnedFd> {
     let os = |errno: rustix::io::Errno| Error::os("connect", errno.raw_os_error());
-    let family = if addr.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let made = rustix::net::socket_with(
         family,
         SocketType::STREAM,

@@ -22,13 +22,8 @@ impl embedded_io_async::Error for Error {
             Self::WriteClosed | Self::WriteCut => ErrorKind::BrokenPipe,
             Self::Stalled => ErrorKind::ConnectionReset,
             Self::NotAllowed(_) => ErrorKind::PermissionDenied,
-            Self::Os {
-                errno: libc::EPIPE, ..
-            } => ErrorKind::BrokenPipe,
-            Self::Os {
-                errno: libc::ECONNRESET,
-                ..
-            } => ErrorKind::ConnectionReset,
+            Self::Os { errno: libc::EPIPE, .. } => ErrorKind::BrokenPipe,
+            Self::Os { errno: libc::ECONNRESET, .. } => ErrorKind::ConnectionReset,
             _ => ErrorKind::Other,
         }
     }
@@ -63,13 +58,7 @@ macro_rules! error_types {
     ($($type:ty),*) => { $(impl ErrorType for $type { type Error = Error; })* };
 }
 
-error_types!(
-    TcpStream,
-    TcpRecvHalf<'_>,
-    TcpSendHalf<'_>,
-    OwnedRecvHalf,
-    OwnedSendHalf
-);
+error_types!(TcpStream, TcpRecvHalf<'_>, TcpSendHalf<'_>, OwnedRecvHalf, OwnedSendHalf);
 reads!(TcpStream);
 reads!(TcpRecvHalf<'_>);
 reads!(OwnedRecvHalf);
@@ -112,10 +101,7 @@ pub struct BufReader<R> {
 impl<R: RecvHalf> BufReader<R> {
     /// Reads from `inner`.
     pub fn new(inner: R) -> Self {
-        Self {
-            inner,
-            current: None,
-        }
+        Self { inner, current: None }
     }
 
     /// The stream, and bytes that were received and not consumed.

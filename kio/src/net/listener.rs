@@ -30,11 +30,7 @@ pub struct ListenOptions {
 
 impl Default for ListenOptions {
     fn default() -> Self {
-        Self {
-            real_fds: false,
-            shared: false,
-            backlog: 4096,
-        }
+        Self { real_fds: false, shared: false, backlog: 4096 }
     }
 }
 
@@ -42,11 +38,7 @@ impl ListenOptions {
     /// The defaults: a listener of each worker's own, direct descriptors, a backlog of 4096 (the
     /// system's `net.core.somaxconn` bounds it).
     pub const fn new() -> Self {
-        Self {
-            real_fds: false,
-            shared: false,
-            backlog: 4096,
-        }
+        Self { real_fds: false, shared: false, backlog: 4096 }
     }
 
     /// Gives each connection a real descriptor beside its slot of the table: for socket options and
@@ -95,11 +87,7 @@ impl Core {
         let local = RawAddr::new();
         local.set(bound);
         match parts.io.open_listener(fd, &local, options.real_fds) {
-            Ok(index) => Ok(Listener {
-                core: self,
-                index,
-                asked,
-            }),
+            Ok(index) => Ok(Listener { core: self, index, asked }),
             Err(error) => {
                 leave(shared, asked);
                 Err(error)
@@ -124,15 +112,7 @@ fn open(
             false => -1,
         };
         log::info!("listening on {bound}");
-        return Ok((
-            Port {
-                asked,
-                bound,
-                users: 1,
-                shared_fd,
-            },
-            (fd, bound),
-        ));
+        return Ok((Port { asked, bound, users: 1, shared_fd }, (fd, bound)));
     };
     let fd = match port.shared_fd {
         -1 => {
@@ -161,11 +141,7 @@ fn local_addr(fd: &OwnedFd) -> Result<SocketAddr> {
 
 /// A bound socket. `first` binds exclusively, and only then lets others join by SO_REUSEPORT.
 fn bind(addr: SocketAddr, first: bool) -> Result<OwnedFd> {
-    let family = if addr.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let made = rustix::net::socket_with(
         family,
         SocketType::STREAM,
@@ -225,9 +201,7 @@ impl Listener {
                     _ => return Poll::Ready(Err(Error::Stopped)),
                 };
                 let stopping = parts.stopping.get();
-                parts
-                    .io
-                    .poll_accept(self.index, stopping, node.as_mut().as_ref(), cx)
+                parts.io.poll_accept(self.index, stopping, node.as_mut().as_ref(), cx)
             })
             .await?;
             match found {

@@ -30,12 +30,7 @@ pin_project! {
 impl Recv<'_> {
     #[inline]
     pub(super) fn new(socket: Socket, idle: bool) -> Self {
-        Self {
-            socket,
-            idle,
-            sleep: None,
-            stream: PhantomData,
-        }
+        Self { socket, idle, sleep: None, stream: PhantomData }
     }
 }
 
@@ -77,11 +72,7 @@ pin_project! {
 
 impl<'a> RecvInto<'a> {
     pub(super) fn new(socket: Socket, into: &'a mut BufMut) -> Self {
-        Self {
-            socket,
-            into,
-            sleep: None,
-        }
+        Self { socket, into, sleep: None }
     }
 }
 

@@ -31,13 +31,7 @@ pin_project! {
 impl Send<'_> {
     #[inline]
     pub(super) fn new(socket: Socket, out: Option<Out>, flush: bool) -> Self {
-        Self {
-            socket,
-            out,
-            flush,
-            sleep: None,
-            stream: PhantomData,
-        }
+        Self { socket, out, flush, sleep: None, stream: PhantomData }
     }
 }
 
@@ -108,11 +102,7 @@ impl Socket {
     async fn within_timeout<F: Future>(self, future: F) -> Result<F::Output> {
         match self.core.parts()?.io.send_timeout(self.at) {
             None => Ok(future.await),
-            Some(span) => self
-                .core
-                .timeout(span, future)
-                .await
-                .map_err(|_| Error::TimedOut),
+            Some(span) => self.core.timeout(span, future).await.map_err(|_| Error::TimedOut),
         }
     }
 

@@ -6,10 +6,7 @@ use crate::error::Result;
 use crate::op::Out;
 
 /// The receiving side of a stream.
-#[allow(
-    async_fn_in_trait,
-    reason = "kio's futures are bound to their worker anyway"
-)]
+#[allow(async_fn_in_trait, reason = "kio's futures are bound to their worker anyway")]
 pub trait RecvHalf {
     /// The worker.
     fn core(&self) -> Core;
@@ -37,10 +34,7 @@ pub trait RecvHalf {
 ///
 /// What is pushed belongs to the stream's outbox, in order. A send that is given up is not undone:
 /// what was pushed goes out whole.
-#[allow(
-    async_fn_in_trait,
-    reason = "kio's futures are bound to their worker anyway"
-)]
+#[allow(async_fn_in_trait, reason = "kio's futures are bound to their worker anyway")]
 pub trait SendHalf {
     /// The worker.
     fn core(&self) -> Core;
@@ -69,10 +63,7 @@ pub trait SendHalf {
 }
 
 /// A connection: both sides, and what concerns the whole.
-#[allow(
-    async_fn_in_trait,
-    reason = "kio's futures are bound to their worker anyway"
-)]
+#[allow(async_fn_in_trait, reason = "kio's futures are bound to their worker anyway")]
 pub trait Stream: RecvHalf + SendHalf {
     /// The receiving side, borrowed.
     type Recv<'a>: RecvHalf

@@ -36,11 +36,7 @@ impl Socket {
     pub(super) async fn within_recv_timeout<F: Future>(self, future: F) -> Result<F::Output> {
         match self.core.parts()?.io.recv_timeout(self.at) {
             None => Ok(future.await),
-            Some(span) => self
-                .core
-                .timeout(span, future)
-                .await
-                .map_err(|_| Error::TimedOut),
+            Some(span) => self.core.timeout(span, future).await.map_err(|_| Error::TimedOut),
         }
     }
 
@@ -81,8 +77,8 @@ pub struct OwnedRecvHalf {
     socket: Socket,
 }
 
-/// The sending side of a [`TcpStream`], owned. Dropped before the receiving side, it tells the peer
-/// that nothing more comes; what was pushed and not flushed is lost.
+/// The sending side of a [`TcpStream`], owned. Dropped before the receiving side, it sends what was
+/// pushed and then tells the peer that nothing more comes.
 pub struct OwnedSendHalf {
     socket: Socket,
 }
@@ -284,24 +280,13 @@ impl TcpStream {
         if let Ok(parts) = core.parts() {
             parts.io.add_handle(at);
         }
-        Self {
-            socket: Socket { core, at },
-        }
+        Self { socket: Socket { core, at } }
     }
 
     /// Both sides, borrowed, to be used at once.
     pub fn split(&mut self) -> (TcpRecvHalf<'_>, TcpSendHalf<'_>) {
         let socket = self.socket;
-        (
-            TcpRecvHalf {
-                socket,
-                _stream: PhantomData,
-            },
-            TcpSendHalf {
-                socket,
-                _stream: PhantomData,
-            },
-        )
+        (TcpRecvHalf { socket, _stream: PhantomData }, TcpSendHalf { socket, _stream: PhantomData })
     }
 
     /// Both sides, owned, to be used by two tasks.

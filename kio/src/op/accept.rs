@@ -85,15 +85,9 @@ impl Io {
         real_fds: bool,
     ) -> Result<u8> {
         use rustix::fd::IntoRawFd;
-        let free = self
-            .memory()
-            .listeners
-            .iter()
-            .position(|l| l.state.get() == State::Free);
+        let free = self.memory().listeners.iter().position(|l| l.state.get() == State::Free);
         let Some(index) = free else {
-            return Err(Error::Other(
-                "all listener slots of this worker are taken (8)",
-            ));
+            return Err(Error::Other("all listener slots of this worker are taken (8)"));
         };
         let listener = &self.memory().listeners[index];
         listener.state.set(State::Open);
@@ -147,9 +141,7 @@ impl Io {
         }
         if listener.armed.get() == 0 {
             // Every socket slot is taken: clients wait in the backlog.
-            self.counters()
-                .accept_waits
-                .add(u64::from(!node.is_waiting()));
+            self.counters().accept_waits.add(u64::from(!node.is_waiting()));
             node.wait(&self.socket_waiters, self.tasks(), cx);
         }
         listener.waiting.set(true);
@@ -204,7 +196,8 @@ impl Io {
         let listener = self.listener(socket.listener.get() - 1);
         let (addr, len) = socket.peer.as_out();
         let slot = (!listener.real_fds.get()).then_some(at);
-        Sqe::accept(listener.fd.get(), slot, addr, len)
+        // SAFETY: the address is in the socket's static slot, which this accept owns.
+        unsafe { Sqe::accept(listener.fd.get(), slot, addr, len) }
     }
 
     pub(super) fn accept_completed(&self, at: u32, result: i32) {
@@ -241,9 +234,7 @@ impl Io {
         self.opened();
         socket.state.set(State::Waiting);
         if !listener.queue.is_empty() {
-            listener
-                .batch
-                .set((listener.batch.get() * 2).min(BATCH_MAX));
+            listener.batch.set((listener.batch.get() * 2).min(BATCH_MAX));
         }
         listener.queue.push(self.memory().sockets, at);
         listener.queued.set(listener.queued.get() + 1);
@@ -267,10 +258,19 @@ impl Io {
 
     /// Whether somebody waits in an `accept` that a stop has not ended yet.
     pub(crate) fn is_accepting(&self) -> bool {
-        self.memory()
-            .listeners
-            .iter()
-            .any(|l| l.state.get() != State::Free && l.waiting.get())
+        self.memory().listeners.iter().any(|l| l.state.get() != State::Free && l.waiting.get())
+    }
+
+    /// While stopping: wakes who waits in an `accept` that has seen the backlog empty by now.
+    pub(crate) fn nudge_listeners(&self) {
+        for listener in self.memory().listeners {
+            if listener.state.get() == State::Open
+                && listener.waiting.get()
+                && self.backlog_is_empty(listener)
+            {
+                listener.waiter.wake(self.tasks());
+            }
+        }
     }
 
     /// Wakes all who wait in `accept`, to see that the worker stops.

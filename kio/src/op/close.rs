@@ -42,9 +42,7 @@ impl Io {
     pub(super) fn free_socket(&self, at: u32) {
         let socket = self.socket(at);
         debug_assert!(
-            ![recv_op(at), send_op(at), control_op(at)]
-                .iter()
-                .any(|op| self.is_busy(*op))
+            ![recv_op(at), send_op(at), control_op(at)].iter().any(|op| self.is_busy(*op))
         );
         close_fd(socket.fd.replace(0) - 1);
         socket.state.set(State::Free);
@@ -56,13 +54,12 @@ impl Io {
         socket.tx_timeout.set(0);
         socket.peer.clear();
         socket.local.clear();
-        socket
-            .generation
-            .set(socket.generation.get().wrapping_add(1));
+        socket.generation.set(socket.generation.get().wrapping_add(1));
         socket.next_free.set(self.free.replace(at + 1));
         self.used.set(self.used.get() - 1);
         socket.control_waiter.wake(self.tasks());
-        self.socket_waiters.wake_one(self.tasks());
+        // All: one that was woken may be given up before it looks.
+        self.socket_waiters.wake_all(self.tasks());
     }
 
     /// 4: starts the close machine. Nothing is armed from here on; what runs is cancelled, its
@@ -94,9 +91,7 @@ impl Io {
 
     /// Another handle of the connection.
     pub(crate) fn add_handle(&self, at: u32) {
-        self.socket(at)
-            .handles
-            .set(self.socket(at).handles.get() + 1);
+        self.socket(at).handles.set(self.socket(at).handles.get() + 1);
     }
 
     /// One handle less; the last one closes. A send half that goes first ends the write side.
@@ -105,8 +100,21 @@ impl Io {
         socket.handles.set(socket.handles.get() - 1);
         if socket.handles.get() == 0 {
             self.close(at);
-        } else if sends && !socket.has(flag::WRITE_CLOSED) && !self.is_busy(control_op(at)) {
-            socket.set(flag::WRITE_CLOSED);
+        } else if sends && !socket.has(flag::WRITE_CLOSED) {
+            socket.set(flag::WRITE_CLOSED | flag::SHUT_PENDING);
+            self.start_flush(at);
+            self.shut_if_pending(at);
+        }
+    }
+
+    /// Ends the write side of a send half that is gone, once all it had pushed is out.
+    pub(super) fn shut_if_pending(&self, at: u32) {
+        let socket = self.socket(at);
+        if socket.has(flag::SHUT_PENDING)
+            && !self.is_busy(send_op(at))
+            && !self.is_busy(control_op(at))
+        {
+            socket.unset(flag::SHUT_PENDING);
             self.submit(control_op(at), Kind::Shutdown);
         }
     }
@@ -184,11 +192,7 @@ impl Io {
     }
 
     pub(super) fn error_of(&self, at: u32, doing: &'static str, errno: i32) -> Error {
-        if self.socket(at).has(flag::STALLED) {
-            Error::Stalled
-        } else {
-            Error::os(doing, errno)
-        }
+        if self.socket(at).has(flag::STALLED) { Error::Stalled } else { Error::os(doing, errno) }
     }
 
     /// Closes every listener and every socket, as the worker ends.

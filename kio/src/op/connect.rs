@@ -24,10 +24,7 @@ struct Aligned([u8; 28]);
 
 impl RawAddr {
     pub(crate) const fn new() -> Self {
-        Self {
-            bytes: UnsafeCell::new(Aligned([0; 28])),
-            len: Cell::new(0),
-        }
+        Self { bytes: UnsafeCell::new(Aligned([0; 28])), len: Cell::new(0) }
     }
 
     fn read(&self) -> [u8; 28] {
@@ -103,10 +100,7 @@ impl Io {
         let at = self.take_socket()?;
         let socket = self.socket(at);
         socket.peer.set(peer);
-        let fd = fd
-            .take()
-            .expect("a connect brings its descriptor")
-            .into_raw_fd();
+        let fd = fd.take().expect("a connect brings its descriptor").into_raw_fd();
         socket.fd.set(fd + 1);
         socket.install.set(fd);
         self.submit(control_op(at), Kind::Install);
@@ -204,10 +198,6 @@ impl Io {
 
     /// The real descriptor beside the table's slot, where it was asked for.
     pub(crate) fn real_fd(&self, at: u32) -> Option<i32> {
-        self.socket(at)
-            .fd
-            .get()
-            .checked_sub(1)
-            .filter(|fd| *fd >= 0)
+        self.socket(at).fd.get().checked_sub(1).filter(|fd| *fd >= 0)
     }
 }

@@ -98,16 +98,12 @@ impl Io {
     pub(crate) fn memory(&self) -> &IoMemory {
         // SAFETY: `memory` is written in `set_up` only, before any use and any reference to it.
         let memory = unsafe { &*self.memory.as_ptr() };
-        memory
-            .as_ref()
-            .expect("a worker's memory is set up before it is used")
+        memory.as_ref().expect("a worker's memory is set up before it is used")
     }
 
     #[inline]
     pub(crate) fn tasks(&self) -> &'static Tasks {
-        self.tasks
-            .get()
-            .expect("a worker's tasks are set up before they are used")
+        self.tasks.get().expect("a worker's tasks are set up before they are used")
     }
 
     #[inline]

@@ -10,10 +10,7 @@ pub(crate) struct Links {
 
 impl Links {
     pub(crate) const fn new() -> Self {
-        Self {
-            prev: Cell::new(0),
-            next: Cell::new(0),
-        }
+        Self { prev: Cell::new(0), next: Cell::new(0) }
     }
 }
 
@@ -30,10 +27,7 @@ pub(crate) struct List {
 
 impl List {
     pub(crate) const fn new() -> Self {
-        Self {
-            head: Cell::new(0),
-            tail: Cell::new(0),
-        }
+        Self { head: Cell::new(0), tail: Cell::new(0) }
     }
 
     #[inline]

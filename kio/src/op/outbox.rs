@@ -73,10 +73,7 @@ const _: () = assert!(size_of::<OutEntry>() == size_of::<libc::iovec>());
 
 impl OutEntry {
     pub(crate) const fn new() -> Self {
-        Self {
-            base: Cell::new(ptr::null()),
-            len: Cell::new(0),
-        }
+        Self { base: Cell::new(ptr::null()), len: Cell::new(0) }
     }
 }
 

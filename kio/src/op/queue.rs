@@ -11,17 +11,10 @@ impl Io {
     #[inline]
     pub(super) fn submit(&self, index: u32, kind: Kind) {
         let slot = self.slot(index);
-        debug_assert!(
-            slot.state.get() == State::Free,
-            "{kind:?} in a slot that is taken"
-        );
+        debug_assert!(slot.state.get() == State::Free, "{kind:?} in a slot that is taken");
         slot.state.set(State::Queued);
         slot.kind.set(kind);
-        let queue = if kind == Kind::Close {
-            &self.cleanup
-        } else {
-            &self.work
-        };
+        let queue = if kind == Kind::Close { &self.cleanup } else { &self.work };
         queue.push(self.memory().slots, index);
     }
 
@@ -82,10 +75,7 @@ impl Io {
         }
         slot.state.set(State::Cancelled);
         self.cancels.set(self.cancels.get() + 1);
-        let target = Tag::Op {
-            slot: index,
-            generation: slot.generation.get(),
-        };
+        let target = Tag::Op { slot: index, generation: slot.generation.get() };
         Sqe::cancel(target.encode()).tagged(Tag::Cancel.encode())
     }
 
@@ -107,9 +97,11 @@ impl Io {
             Kind::Accept => self.accept_sqe(at),
             Kind::Connect => {
                 let (addr, len) = self.socket(at).peer.as_raw();
-                Sqe::connect(at, addr, len)
+                // SAFETY: the address is in the socket's static slot, which is not freed before.
+                unsafe { Sqe::connect(at, addr, len) }
             }
-            Kind::Install => Sqe::install(at, self.socket(at).install.as_ptr() as u64),
+            // SAFETY: the number is in the socket's static slot, which is not freed before.
+            Kind::Install => unsafe { Sqe::install(at, self.socket(at).install.as_ptr() as u64) },
             Kind::Shutdown => Sqe::shutdown_write(at),
             Kind::Close => {
                 self.socket(at).unset(flag::INSTALLED);
@@ -117,13 +109,7 @@ impl Io {
             }
             Kind::None => Sqe::nop(),
         };
-        sqe.tagged(
-            Tag::Op {
-                slot: index,
-                generation: slot.generation.get(),
-            }
-            .encode(),
-        )
+        sqe.tagged(Tag::Op { slot: index, generation: slot.generation.get() }.encode())
     }
 
     /// The standing wake-up: completes whenever another thread writes the worker's eventfd.

@@ -30,9 +30,7 @@ fn span(millis: &Cell<u32>) -> Option<Duration> {
 }
 
 fn millis(timeout: Option<Duration>) -> u32 {
-    timeout.map_or(0, |span| {
-        u32::try_from(span.as_millis()).unwrap_or(u32::MAX).max(1)
-    })
+    timeout.map_or(0, |span| u32::try_from(span.as_millis()).unwrap_or(u32::MAX).max(1))
 }
 
 const NO_BUFFER: i32 = -libc::ENOBUFS;

@@ -41,10 +41,7 @@ impl Io {
         match out {
             Out::Static(bytes) => self.push_entry(at, bytes.as_ptr(), bytes.len(), 0),
             Out::Buf(buf) => {
-                assert!(
-                    core::ptr::eq(buf.store(), &self.bufs),
-                    "a buffer of another worker"
-                );
+                assert!(core::ptr::eq(buf.store(), &self.bufs), "a buffer of another worker");
                 let (index, bytes, len) = buf.into_parts();
                 self.bufs.header(index).account.set(at + 1);
                 self.push_entry(at, bytes, len as usize, index + 1);
@@ -148,14 +145,16 @@ impl Io {
         let first = self.entry_index(at, 0);
         let entries: &[OutEntry] = &self.memory().entries[first..first + usize::from(count)];
         outbox.in_flight.set(count);
-        outbox
-            .bytes
-            .set(entries.iter().map(|entry| entry.len.get()).sum());
+        outbox.bytes.set(entries.iter().map(|entry| entry.len.get()).sum());
         match entries {
             [one] if u32::try_from(one.len.get()).is_ok() => {
-                Sqe::send(at, one.base.get() as u64, one.len.get() as u32)
+                // SAFETY: static bytes, or of a buffer that the outbox holds; the entry stays until
+                // the send's terminal completion.
+                unsafe { Sqe::send(at, one.base.get() as u64, one.len.get() as u32) }
             }
-            many => Sqe::send_msg(at, outbox.describe(many)),
+            // SAFETY: as above; the message is in the worker's statics and is not written again
+            // before the completion.
+            many => unsafe { Sqe::send_msg(at, outbox.describe(many)) },
         }
     }
 
@@ -175,8 +174,10 @@ impl Io {
             socket.tx_error.set(-result);
             self.drop_outbox(at);
         } else if outbox.len.get() > 0 {
-            // A short send, or more was pushed meanwhile.
-            self.submit(send_op(at), Kind::Send);
+            // A short send, or more was pushed meanwhile. (Waking may have begun one already.)
+            self.start_flush(at);
+        } else {
+            self.shut_if_pending(at);
         }
         socket.tx_waiter.wake(self.tasks());
     }
@@ -201,14 +202,14 @@ impl Io {
     fn pop_entry(&self, at: u32) {
         let outbox = &self.memory().outboxes[at as usize];
         let place = self.entry_index(at, 0);
-        if let Some(index) = self.memory().entry_bufs[place].replace(0).checked_sub(1) {
+        let buf = self.memory().entry_bufs[place].replace(0);
+        let head = outbox.head.get() + 1;
+        outbox.head.set(if head == self.outbox.get() { 0 } else { head });
+        outbox.len.set(outbox.len.get() - 1);
+        // Last: it may wake somebody, and so run code that looks at this outbox.
+        if let Some(index) = buf.checked_sub(1) {
             self.bufs.release(index);
         }
-        let head = outbox.head.get() + 1;
-        outbox
-            .head
-            .set(if head == self.outbox.get() { 0 } else { head });
-        outbox.len.set(outbox.len.get() - 1);
     }
 
     /// Lets go of everything in the outbox; nothing of it may be in flight.

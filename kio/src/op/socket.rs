@@ -43,6 +43,8 @@ pub(super) mod flag {
     pub const JOINABLE: u16 = 1 << 6;
     /// The shutdown or connect awaited has ended.
     pub const CONTROL_DONE: u16 = 1 << 7;
+    /// The write side is to be shut down once the outbox is empty.
+    pub const SHUT_PENDING: u16 = 1 << 5;
     /// It was starved: the next receive waits for data before it takes a buffer.
     pub const POLL_FIRST: u16 = 1 << 8;
 }

@@ -38,12 +38,7 @@ struct World {
 }
 
 fn table<T>(make: impl Fn() -> T, n: usize) -> &'static [T] {
-    Box::leak(
-        (0..n)
-            .map(|_| make())
-            .collect::<Vec<_>>()
-            .into_boxed_slice(),
-    )
+    Box::leak((0..n).map(|_| make()).collect::<Vec<_>>().into_boxed_slice())
 }
 
 impl World {
@@ -75,9 +70,8 @@ impl World {
         io.set_up(tasks, memory, Features { recv_cap }, 2, OUTBOX as u16);
         io.feed();
         let null = std::fs::File::open("/dev/null").expect("/dev/null opens");
-        let listener = io
-            .open_listener(null.into(), &RawAddr::new(), false)
-            .expect("a free listener");
+        let listener =
+            io.open_listener(null.into(), &RawAddr::new(), false).expect("a free listener");
         Self {
             io,
             kernel: Vec::new(),
@@ -126,26 +120,18 @@ impl World {
             Opcode::Recv => self.complete_recv(i, sqe, how),
             Opcode::AsyncCancel => {
                 self.kernel.remove(i);
-                let target = self
-                    .kernel
-                    .iter()
-                    .position(|op| op.user_data == sqe.target());
+                let target = self.kernel.iter().position(|op| op.user_data == sqe.target());
                 // Won, or lost: then the operation goes its own way.
                 let won = !how.is_multiple_of(3);
                 if let Some(target) = target.filter(|_| won) {
                     let op = self.kernel.remove(target);
                     // A cancelled send may have sent a part.
-                    let result = if op.opcode == Opcode::Send && how.is_multiple_of(2) {
-                        1
-                    } else {
-                        -125
-                    };
-                    self.io
-                        .complete(Cqe::made(op.user_data, result, None, false));
+                    let result =
+                        if op.opcode == Opcode::Send && how.is_multiple_of(2) { 1 } else { -125 };
+                    self.io.complete(Cqe::made(op.user_data, result, None, false));
                 }
                 let result = if won { 0 } else { -2 };
-                self.io
-                    .complete(Cqe::made(sqe.user_data, result, None, false));
+                self.io.complete(Cqe::made(sqe.user_data, result, None, false));
             }
             Opcode::Accept => {
                 self.kernel.remove(i);
@@ -157,8 +143,7 @@ impl World {
                     assert!(!self.installed[at], "an accept into a slot that is taken");
                     self.installed[at] = true;
                 }
-                self.io
-                    .complete(Cqe::made(sqe.user_data, result, None, false));
+                self.io.complete(Cqe::made(sqe.user_data, result, None, false));
             }
             Opcode::Close => {
                 self.kernel.remove(i);
@@ -175,8 +160,7 @@ impl World {
                     _ if sqe.opcode == Opcode::Send => sqe.bytes() as i32,
                     _ => 5000,
                 };
-                self.io
-                    .complete(Cqe::made(sqe.user_data, result, None, false));
+                self.io.complete(Cqe::made(sqe.user_data, result, None, false));
             }
             _ => {
                 self.kernel.remove(i);
@@ -196,11 +180,7 @@ impl World {
             6 => (-104, true, false),
             _ => (-105, false, false),
         };
-        let buffer = if wants_buffer {
-            self.take_buffer()
-        } else {
-            None
-        };
+        let buffer = if wants_buffer { self.take_buffer() } else { None };
         let (result, more) = match buffer {
             None if result > 0 => (-105, false),
             _ => (result, more),
@@ -208,8 +188,7 @@ impl World {
         if !more {
             self.kernel.remove(i);
         }
-        self.io
-            .complete(Cqe::made(sqe.user_data, result, buffer, more));
+        self.io.complete(Cqe::made(sqe.user_data, result, buffer, more));
     }
 
     /// What a user may do.
@@ -219,9 +198,7 @@ impl World {
         match what {
             0 | 1 => {
                 let mut node = pin!(WaitNode::new());
-                let polled = self
-                    .io
-                    .poll_accept(self.listener, false, node.as_mut().as_ref(), &cx);
+                let polled = self.io.poll_accept(self.listener, false, node.as_mut().as_ref(), &cx);
                 if let Poll::Ready(Ok(Accepted::Socket(at))) = polled {
                     self.io.add_handle(at);
                     self.open.push(at);
@@ -305,19 +282,9 @@ impl World {
     fn check(&self) {
         let (free, in_ring, held) = self.io.bufs.count();
         assert_eq!(free + in_ring + held, BUFFERS as u32);
-        let counted = self
-            .io
-            .bufs
-            .headers()
-            .iter()
-            .filter(|h| h.holders.get() > 0)
-            .count();
+        let counted = self.io.bufs.headers().iter().filter(|h| h.holders.get() > 0).count();
         assert_eq!(counted as u32, held, "buffers with holders");
-        let ops = self
-            .kernel
-            .iter()
-            .filter(|sqe| sqe.opcode != Opcode::AsyncCancel)
-            .count();
+        let ops = self.kernel.iter().filter(|sqe| sqe.opcode != Opcode::AsyncCancel).count();
         assert_eq!(ops as u32, self.io.in_flight(), "operations in the kernel");
         let bound = SOCKETS * OPS_A_SOCKET as usize + CANCELS_MAX as usize;
         assert!(self.most <= bound, "{} outstanding of {bound}", self.most);
@@ -333,11 +300,7 @@ impl World {
         self.io.close_all();
         for _ in 0..200 {
             self.pump(100);
-            match self
-                .kernel
-                .iter()
-                .position(|sqe| sqe.opcode == Opcode::AsyncCancel)
-            {
+            match self.kernel.iter().position(|sqe| sqe.opcode == Opcode::AsyncCancel) {
                 Some(cancel) => self.complete(cancel, 1),
                 None if self.kernel.is_empty() => break,
                 // A cancel is lost to a completion that is on its way.
@@ -382,22 +345,14 @@ fn small_segments_share_one_buffer() {
     let at = world.connected();
     world.receive_pending(at);
     for _ in 0..100 {
-        let recv = world
-            .kernel
-            .iter()
-            .find(|sqe| sqe.opcode == Opcode::Recv)
-            .copied();
+        let recv = world.kernel.iter().find(|sqe| sqe.opcode == Opcode::Recv).copied();
         let recv = recv.expect("a receive is armed");
         let id = world.take_buffer();
         assert!(id.is_some(), "the ring is refilled");
         world.io.complete(Cqe::made(recv.user_data, 1, id, true));
         world.io.feed();
     }
-    assert_eq!(
-        world.io.bufs.count().2,
-        1,
-        "100 segments of one byte hold one buffer"
-    );
+    assert_eq!(world.io.bufs.count().2, 1, "100 segments of one byte hold one buffer");
     world.end();
 }
 
@@ -410,20 +365,13 @@ fn a_socket_that_found_no_buffer_receives_again_when_one_comes_back() {
     let recv = world.kernel.pop().expect("a receive is armed");
     while let Some(id) = world.take_buffer() {
         // The ring's buffers go out too, and stay held.
-        world
-            .io
-            .complete(Cqe::made(recv.user_data, 4096, Some(id), true));
+        world.io.complete(Cqe::made(recv.user_data, 4096, Some(id), true));
     }
-    world
-        .io
-        .complete(Cqe::made(recv.user_data, -105, None, false));
+    world.io.complete(Cqe::made(recv.user_data, -105, None, false));
     world.io.feed();
     assert!(world.io.is_starved());
     world.pump(10);
-    assert!(
-        world.kernel.is_empty(),
-        "nothing is armed while there is no buffer"
-    );
+    assert!(world.kernel.is_empty(), "nothing is armed while there is no buffer");
     drop(taken);
     world.io.feed();
     world.pump(10);
@@ -440,9 +388,7 @@ fn a_late_accept_is_closed() {
     let accept = world.kernel.pop().expect("an accept is armed");
     world.io.close_listener(world.listener);
     world.installed[0] = true;
-    world
-        .io
-        .complete(Cqe::made(accept.user_data, 0, None, false));
+    world.io.complete(Cqe::made(accept.user_data, 0, None, false));
     world.pump(10);
     assert!(world.kernel.iter().any(|sqe| sqe.opcode == Opcode::Close));
     world.end();
@@ -458,11 +404,7 @@ impl World {
         let at = *self.open.last().expect("accepted");
         self.pump(10);
         self.kernel.retain(|sqe| sqe.opcode == Opcode::Accept);
-        while let Some(i) = self
-            .kernel
-            .iter()
-            .position(|sqe| sqe.opcode == Opcode::Accept)
-        {
+        while let Some(i) = self.kernel.iter().position(|sqe| sqe.opcode == Opcode::Accept) {
             self.complete(i, 0);
         }
         at

@@ -113,60 +113,33 @@ impl Config {
     /// Stops the build where the numbers cannot be.
     pub const fn check(&self) {
         assert!(self.max_workers() >= 1, "kio: `workers` must be at least 1");
-        assert!(
-            self.max_workers() <= 256,
-            "kio: `workers` must be at most 256"
-        );
+        assert!(self.max_workers() <= 256, "kio: `workers` must be at most 256");
         assert!(self.conns >= 1, "kio: `conns` must be at least 1");
-        assert!(
-            self.conns <= 1 << 20,
-            "kio: `conns` must be at most 1,048,576"
-        );
-        assert!(
-            self.buffers >= 1,
-            "kio: `buffers` must be at least 1 x 4 KiB"
-        );
-        assert!(
-            self.buffers <= BUFFERS_MAX,
-            "kio: `buffers` must be at most 32,768 a worker"
-        );
+        assert!(self.conns <= 1 << 20, "kio: `conns` must be at most 1,048,576");
+        assert!(self.buffers >= 1, "kio: `buffers` must be at least 1 x 4 KiB");
+        assert!(self.buffers <= BUFFERS_MAX, "kio: `buffers` must be at most 32,768 a worker");
         assert!(
             self.buffer_size >= 4096 && self.buffer_size.is_multiple_of(4096),
             "kio: a buffer's size must be a multiple of 4 KiB, so that every buffer is page-aligned"
         );
-        assert!(
-            self.buffer_size <= 1 << 30,
-            "kio: a buffer's size must be at most 1 GiB"
-        );
+        assert!(self.buffer_size <= 1 << 30, "kio: a buffer's size must be at most 1 GiB");
         assert!(
             self.buffers as u64 * self.buffer_size as u64 * self.max_workers() as u64 <= 1 << 30,
             "kio: all buffers of a pool must fit 1 GiB (the reach of static addresses)"
         );
         assert!(self.depth >= 1, "kio: `depth` must be at least 1");
         assert!(self.window >= 1, "kio: `window` must be at least 1");
-        assert!(
-            self.outbox >= 1 && self.outbox <= 1024,
-            "kio: `outbox` must be 1 to 1024"
-        );
-        assert!(
-            self.reserve() < self.buffers,
-            "kio: `reserve` must be less than `buffers`"
-        );
+        assert!(self.outbox >= 1 && self.outbox <= 1024, "kio: `outbox` must be 1 to 1024");
+        assert!(self.reserve() < self.buffers, "kio: `reserve` must be less than `buffers`");
         assert!(
             self.completions() <= CQ_MAX as u64,
             "kio: what can be outstanding exceeds 65,536 completions a worker: declare fewer \
              `conns` (3 completions each) or `buffers` (1 each), or more workers"
         );
-        assert!(
-            self.stack >= 16 * 1024,
-            "kio: `stack` must be at least 16 KiB"
-        );
+        assert!(self.stack >= 16 * 1024, "kio: `stack` must be at least 16 KiB");
         let mut i = 0;
         while i < self.tasks.len() {
-            assert!(
-                self.tasks[i].align <= 4096,
-                "kio: a task's future is aligned to over 4 KiB"
-            );
+            assert!(self.tasks[i].align <= 4096, "kio: a task's future is aligned to over 4 KiB");
             i += 1;
         }
     }
@@ -240,11 +213,7 @@ impl Config {
     /// Completion entries.
     pub const fn cq(&self) -> u32 {
         let sum = (self.completions() as u32).next_power_of_two();
-        if sum < 2 * self.sq() {
-            2 * self.sq()
-        } else {
-            sum
-        }
+        if sum < 2 * self.sq() { 2 * self.sq() } else { sum }
     }
 
     /// Submission entries.

@@ -141,12 +141,7 @@ impl Footprint {
 impl fmt::Display for Footprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = |name: &str, bytes: u64| {
-            writeln!(
-                f,
-                "{name:<24}{:>12}.{} KiB",
-                bytes / 1024,
-                bytes % 1024 * 10 / 1024
-            )
+            writeln!(f, "{name:<24}{:>12}.{} KiB", bytes / 1024, bytes % 1024 * 10 / 1024)
         };
         for (i, (name, bytes)) in self.lines().into_iter().enumerate() {
             if i == 7 {
@@ -169,10 +164,7 @@ struct Text {
 
 impl Text {
     const fn new() -> Self {
-        Self {
-            bytes: [0; 512],
-            len: 0,
-        }
+        Self { bytes: [0; 512], len: 0 }
     }
 
     const fn put(&mut self, text: &str) {

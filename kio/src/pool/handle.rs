@@ -27,10 +27,7 @@ impl<P: Pool> SlotSize for CallSlots<P> {
 
 impl<P: Pool> Handle<P> {
     pub(super) fn new() -> Self {
-        Self {
-            joined: false,
-            pool: PhantomData,
-        }
+        Self { joined: false, pool: PhantomData }
     }
 
     /// Runs `closure` on a worker, in its `calls` arena, and blocks for the value. Any number of
@@ -47,11 +44,7 @@ impl<P: Pool> Handle<P> {
         F: AsyncFnOnce(Worker<P>) -> R + Send + 'static,
         R: Send + 'static,
     {
-        assert!(
-            worker < self.workers(),
-            "worker {worker} of {}",
-            self.workers()
-        );
+        assert!(worker < self.workers(), "worker {worker} of {}", self.workers());
         if (0..self.workers()).any(|w| parts::<P>(w).tasks.owner.is_current()) {
             return Err(Error::Other(
                 "a worker's thread called its own pool from outside, which would block it",
@@ -66,9 +59,7 @@ impl<P: Pool> Handle<P> {
 
     /// How many workers run.
     pub fn workers(&self) -> usize {
-        P::shared()
-            .workers
-            .load(core::sync::atomic::Ordering::Relaxed) as usize
+        P::shared().workers.load(core::sync::atomic::Ordering::Relaxed) as usize
     }
 
     /// The first address the pool listens on, with the real port. Waits until a worker has bound
@@ -127,9 +118,7 @@ pub(super) fn stop<P: Pool>() {
 
 /// Wakes every worker, to look at what is shared.
 pub(super) fn wake_all<P: Pool>() {
-    let workers = P::shared()
-        .workers
-        .load(core::sync::atomic::Ordering::SeqCst) as usize;
+    let workers = P::shared().workers.load(core::sync::atomic::Ordering::SeqCst) as usize;
     for worker in 0..workers {
         parts::<P>(worker).tasks.ring_bell();
     }

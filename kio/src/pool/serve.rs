@@ -92,10 +92,7 @@ pub fn serve<P: Pool, Args: 'static, H: Handler<P, Args>>(
     handler: H,
 ) -> Result<()> {
     let spawned = worker.spawn(|| {
-        EntryFuture::new(
-            worker.core(),
-            accept::<P, Args, H>(worker, addr, options, handler),
-        )
+        EntryFuture::new(worker.core(), accept::<P, Args, H>(worker, addr, options, handler))
     });
     spawned.map(drop).map_err(Error::from)
 }

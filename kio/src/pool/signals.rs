@@ -38,9 +38,7 @@ impl Watch {
             let _ = BELL.set(eventfd(0, EventfdFlags::CLOEXEC)?);
         }
         CAME.store(0, Ordering::SeqCst);
-        let mut watch = Self {
-            before: heapless::Vec::new(),
-        };
+        let mut watch = Self { before: heapless::Vec::new() };
         for signal in signals {
             let before = sys::set_handler(signal, note)
                 .map_err(|errno| Error::os("setting a signal's handler", errno))?;

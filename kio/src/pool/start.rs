@@ -120,13 +120,7 @@ fn distinct_tasks(config: &Config) -> Result<()> {
 fn raise_limits(config: &Config) -> Result<()> {
     for resource in [Resource::Nofile, Resource::Memlock] {
         let Rlimit { maximum, .. } = getrlimit(resource);
-        let _ = setrlimit(
-            resource,
-            Rlimit {
-                current: maximum,
-                maximum,
-            },
-        );
+        let _ = setrlimit(resource, Rlimit { current: maximum, maximum });
     }
     let need = u64::from(config.conns) + OWN_DESCRIPTORS;
     match getrlimit(Resource::Nofile).current {
@@ -186,10 +180,7 @@ fn worker<P: Pool>(
         wake_all::<P>();
     }
     parts.calls.close();
-    let held = Held {
-        guards: P::state(index as usize).empty(),
-        ..parts.held()
-    };
+    let held = Held { guards: P::state(index as usize).empty(), ..parts.held() };
     parts.tasks.owner.release();
     P::shared().ended(held);
     signals::ring();
@@ -222,11 +213,7 @@ fn work<P: Pool>(
     };
     let mut uring = ring::build(&setup)?;
     let ring = ring::set_up(&mut uring, &setup)?;
-    let mut running = Loop::new(LoopSetup {
-        parts,
-        ring,
-        eventfd,
-    });
+    let mut running = Loop::new(LoopSetup { parts, ring, eventfd });
     running.enable()?;
     let drop_state = || {
         P::state(index as usize).empty();
@@ -243,7 +230,9 @@ fn work<P: Pool>(
 /// Makes the state and starts the entry, whose first error fails the start.
 fn begin<P: Pool>(parts: &'static Parts, args: &<P::State as State>::Args) -> Result<()> {
     let core = parts.core();
-    P::state(core.index()).fill(P::State::init(core, args)?);
+    let state = crate::task::catch(|| P::State::init(core, args))
+        .map_err(|_| Error::Other("the state's `init` panicked"))??;
+    P::state(core.index()).fill(state);
     P::enter(Worker::new(core))?;
     Loop::first_polls(parts);
     parts.calls.open();
@@ -255,10 +244,7 @@ fn name_thread(name: &str, index: u32) {
     // Names of threads are 15 bytes at most.
     let mut text = heapless::String::<15>::new();
     let room = 15 - 1 - index.checked_ilog10().unwrap_or(0) as usize - 1;
-    let cut = name
-        .char_indices()
-        .map(|(i, c)| i + c.len_utf8())
-        .take_while(|end| *end <= room);
+    let cut = name.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|end| *end <= room);
     let _ = write!(text, "{}-{index}", &name[..cut.last().unwrap_or(0)]);
     let mut bytes = [0; 16];
     bytes[..text.len()].copy_from_slice(text.as_bytes());

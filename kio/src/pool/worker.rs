@@ -21,10 +21,7 @@ pub struct Worker<P> {
 
 impl<P: Pool> Worker<P> {
     pub(crate) fn new(core: Core) -> Self {
-        Self {
-            core,
-            pool: PhantomData,
-        }
+        Self { core, pool: PhantomData }
     }
 
     /// The untyped handle, for library code.
@@ -37,10 +34,7 @@ impl<P: Pool> Worker<P> {
     /// # Panics
     /// After the worker has stopped.
     pub fn state(self) -> StateRef<P::State> {
-        assert!(
-            self.core.parts().is_ok(),
-            "the worker's state is gone: the worker has stopped"
-        );
+        assert!(self.core.parts().is_ok(), "the worker's state is gone: the worker has stopped");
         P::state(self.core.index()).guard()
     }
 }
@@ -156,13 +150,7 @@ pub(super) const fn decl<F: Future + 'static>(name: &'static str, count: u32) ->
 impl TaskDecl {
     /// The line of an arena that takes any future up to a size.
     pub const fn any(name: &'static str, count: u32, size: usize) -> Self {
-        Self {
-            name,
-            count,
-            size,
-            align: 16,
-            id: None,
-        }
+        Self { name, count, size, align: 16, id: None }
     }
 }
 

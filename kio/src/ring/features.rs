@@ -12,9 +12,7 @@ use crate::error::{Error, Result, StartError};
 impl Features {
     /// Tries what the pool's workers need to know. Costs a small ring, once a start.
     pub(crate) fn detect() -> Self {
-        Self {
-            recv_cap: recv_cap().unwrap_or(false),
-        }
+        Self { recv_cap: recv_cap().unwrap_or(false) }
     }
 }
 
@@ -23,27 +21,17 @@ impl Features {
 /// is known.
 fn recv_cap() -> std::io::Result<bool> {
     const EINVAL: i32 = -22;
-    let (a, _b) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let (a, _b) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let mut ring = IoUring::new(4)?;
     ring.submitter().register_files(&[a.as_raw_fd()])?;
     let sqe = Sqe::recv(0, true, false, 4096).tagged(1);
     // SAFETY: the layouts agree (see `Ring::push`), and a receive that selects its buffer points
     // to nothing.
-    let pushed = unsafe {
-        ring.submission()
-            .push(&*core::ptr::from_ref(&sqe).cast::<squeue::Entry>())
-    };
+    let pushed =
+        unsafe { ring.submission().push(&*core::ptr::from_ref(&sqe).cast::<squeue::Entry>()) };
     debug_assert!(pushed.is_ok());
     ring.submit_and_wait(1)?;
-    Ok(ring
-        .completion()
-        .next()
-        .is_some_and(|cqe| cqe.result() != EINVAL))
+    Ok(ring.completion().next().is_some_and(|cqe| cqe.result() != EINVAL))
 }
 
 /// What this kernel gives to kio. Its `Display` is a table.
@@ -81,9 +69,7 @@ pub fn probe() -> Result<Probe> {
         errno => Error::os("setting a ring up", errno.unwrap_or(0)),
     })?;
     // Some profiles allow set-up and deny entering.
-    plain
-        .submit()
-        .map_err(|_| Error::from(super::setup::forbidden()))?;
+    plain.submit().map_err(|_| Error::from(super::setup::forbidden()))?;
     let accepts = |flags: fn(&mut io_uring::Builder)| {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer();
@@ -116,10 +102,6 @@ impl fmt::Display for Probe {
         writeln!(f, "registered ring    (5.18) {}", yes(self.ring_fd))?;
         writeln!(f, "receive cap        (6.18) {}", yes(self.recv_cap))?;
         write!(f, "missing operations        ")?;
-        if self.missing.is_empty() {
-            f.write_str("none")
-        } else {
-            write!(f, "{:?}", self.missing)
-        }
+        if self.missing.is_empty() { f.write_str("none") } else { write!(f, "{:?}", self.missing) }
     }
 }

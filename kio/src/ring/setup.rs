@@ -51,17 +51,13 @@ pub(crate) fn set_up<'a>(uring: &'a mut IoUring, setup: &Setup) -> Result<Ring<'
     let mut ring = Ring::new(uring);
     let submitter = ring.submitter();
     let failed = |doing| move |error: io::Error| explain(doing, &error, setup);
-    submitter
-        .register_files_sparse(setup.files)
-        .map_err(failed("registering the file table"))?;
+    submitter.register_files_sparse(setup.files).map_err(failed("registering the file table"))?;
     let (memory, entries) = (setup.buffer_ring.start(), setup.buffer_ring_entries);
     // SAFETY: a part of the pool's bytes: valid for ever, and this worker's alone.
     unsafe { submitter.register_buf_ring_with_flags(memory as u64, entries, 0, 0) }
         .map_err(failed("registering the buffer ring"))?;
     // Bounded by file operations (none yet) and by what cannot be polled.
-    submitter
-        .register_iowq_max_workers(&mut [4, 2])
-        .map_err(failed("bounding io-wq"))?;
+    submitter.register_iowq_max_workers(&mut [4, 2]).map_err(failed("bounding io-wq"))?;
     if let Some(cpus) = &setup.helpers {
         // Kept off the worker's CPU where there is another; no harm where it is refused.
         let _ = submitter.register_iowq_aff(&raw_cpus(cpus));
@@ -126,11 +122,7 @@ pub(crate) fn build(setup: &Setup) -> Result<IoUring> {
             Err(error) => return Err(explain("setting the ring up", &error, setup)),
         }
     }
-    Err(explain(
-        "setting the ring up",
-        &last.expect("the list of flags is not empty"),
-        setup,
-    ))
+    Err(explain("setting the ring up", &last.expect("the list of flags is not empty"), setup))
 }
 
 /// Turns a set-up error into its cause and remedy.

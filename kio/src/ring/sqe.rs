@@ -34,7 +34,8 @@ const SOCK_CLOEXEC: u32 = 0o2_000_000;
 const MSG_WAITALL: u32 = 0x100;
 const MSG_NOSIGNAL: u32 = 0x4000;
 
-/// A submission queue entry, `struct io_uring_sqe`.
+/// A submission queue entry, `struct io_uring_sqe`. Those that make the kernel follow a pointer are
+/// made by `unsafe` constructors, so that pushing one is safe.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub(crate) struct Sqe {
@@ -104,7 +105,10 @@ impl Sqe {
     }
 
     /// A send of plain bytes; the kernel carries short sends on (WAITALL), and raises no SIGPIPE.
-    pub(crate) const fn send(slot: u32, addr: u64, len: u32) -> Self {
+    ///
+    /// # Safety
+    /// What it points to stays valid and unmoved until the operation's terminal completion.
+    pub(crate) const unsafe fn send(slot: u32, addr: u64, len: u32) -> Self {
         let mut sqe = Self::fixed(Opcode::Send, slot);
         sqe.addr = addr;
         sqe.len = len;
@@ -113,7 +117,10 @@ impl Sqe {
     }
 
     /// A gathered send of the `msghdr` at `addr`.
-    pub(crate) const fn send_msg(slot: u32, addr: u64) -> Self {
+    ///
+    /// # Safety
+    /// What it points to stays valid and unmoved until the operation's terminal completion.
+    pub(crate) const unsafe fn send_msg(slot: u32, addr: u64) -> Self {
         let mut sqe = Self::fixed(Opcode::SendMsg, slot);
         sqe.addr = addr;
         sqe.len = 1;
@@ -123,7 +130,15 @@ impl Sqe {
 
     /// One accept on the descriptor `listener`, into the table's `slot` or, with `None`, as an
     /// ordinary descriptor. The peer's address is written to `addr`, its length to `len`.
-    pub(crate) const fn accept(listener: i32, slot: Option<u32>, addr: u64, len: u64) -> Self {
+    ///
+    /// # Safety
+    /// What it points to stays valid and unmoved until the operation's terminal completion.
+    pub(crate) const unsafe fn accept(
+        listener: i32,
+        slot: Option<u32>,
+        addr: u64,
+        len: u64,
+    ) -> Self {
         let mut sqe = Self::new(Opcode::Accept, listener);
         sqe.addr = addr;
         sqe.off = len;
@@ -136,7 +151,10 @@ impl Sqe {
     }
 
     /// A connect of the socket in `slot` to the address at `addr`.
-    pub(crate) const fn connect(slot: u32, addr: u64, len: u32) -> Self {
+    ///
+    /// # Safety
+    /// What it points to stays valid and unmoved until the operation's terminal completion.
+    pub(crate) const unsafe fn connect(slot: u32, addr: u64, len: u32) -> Self {
         let mut sqe = Self::fixed(Opcode::Connect, slot);
         sqe.addr = addr;
         sqe.off = len as u64;
@@ -144,7 +162,10 @@ impl Sqe {
     }
 
     /// Puts the descriptor stored at `addr` into the table's `slot`.
-    pub(crate) const fn install(slot: u32, addr: u64) -> Self {
+    ///
+    /// # Safety
+    /// What it points to stays valid and unmoved until the operation's terminal completion.
+    pub(crate) const unsafe fn install(slot: u32, addr: u64) -> Self {
         let mut sqe = Self::new(Opcode::FilesUpdate, -1);
         sqe.addr = addr;
         sqe.len = 1;
@@ -218,11 +239,7 @@ impl Cqe {
     #[cfg(test)]
     pub(crate) fn made(user_data: u64, result: i32, buffer: Option<u16>, more: bool) -> Self {
         let flags = buffer.map_or(0, |id| Self::BUFFER | u32::from(id) << 16);
-        Self {
-            user_data,
-            result,
-            flags: flags | if more { Self::MORE } else { 0 },
-        }
+        Self { user_data, result, flags: flags | if more { Self::MORE } else { 0 } }
     }
 
     const BUFFER: u32 = 1 << 0;
@@ -231,11 +248,7 @@ impl Cqe {
     /// The provided buffer that came along; it must be taken back whatever the result.
     #[inline(always)]
     pub(crate) const fn buffer(&self) -> Option<u16> {
-        if self.flags & Self::BUFFER != 0 {
-            Some((self.flags >> 16) as u16)
-        } else {
-            None
-        }
+        if self.flags & Self::BUFFER != 0 { Some((self.flags >> 16) as u16) } else { None }
     }
 
     /// Whether the operation goes on.

@@ -8,10 +8,7 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 #[inline]
 pub(crate) fn monotonic() -> u64 {
     // The C library's: rustix looks the vDSO up itself, which faults under valgrind.
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `now` is valid for writing; this clock exists on every Linux.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
@@ -39,9 +36,7 @@ pub(crate) fn duplicate(fd: i32) -> rustix::io::Result<OwnedFd> {
 
 /// This side's address of a socket.
 pub(crate) fn local_addr(fd: i32) -> Option<SocketAddr> {
-    with_fd(fd, |fd| {
-        SocketAddr::try_from(rustix::net::getsockname(fd).ok()?).ok()
-    })
+    with_fd(fd, |fd| SocketAddr::try_from(rustix::net::getsockname(fd).ok()?).ok())
 }
 
 /// Closes a descriptor that the caller owns and forgets.

@@ -30,12 +30,7 @@ pub(crate) struct Ring<'a> {
 impl<'a> Ring<'a> {
     pub(super) fn new(uring: &'a mut IoUring) -> Self {
         let (submitter, sq, cq) = uring.split();
-        Self {
-            submitter,
-            sq,
-            cq,
-            _thread_bound: core::marker::PhantomData,
-        }
+        Self { submitter, sq, cq, _thread_bound: core::marker::PhantomData }
     }
 
     pub(crate) fn submitter(&mut self) -> &mut Submitter<'a> {
@@ -49,17 +44,11 @@ impl<'a> Ring<'a> {
     }
 
     /// Adds a submission; there must be room.
-    ///
-    /// # Safety
-    /// What `sqe` points to stays valid and unmoved until its terminal completion.
     #[inline]
-    pub(crate) unsafe fn push(&mut self, sqe: &Sqe) {
+    pub(crate) fn push(&mut self, sqe: &Sqe) {
         // SAFETY: `Sqe` is `#[repr(C)]` and 64 bytes, as the crate's `Entry` is, and laid out as
-        // `io_uring_sqe`; the caller vouches for what it points to.
-        let pushed = unsafe {
-            self.sq
-                .push(&*core::ptr::from_ref(sqe).cast::<squeue::Entry>())
-        };
+        // `io_uring_sqe`; who made it vouched for what it points to.
+        let pushed = unsafe { self.sq.push(&*core::ptr::from_ref(sqe).cast::<squeue::Entry>()) };
         debug_assert!(pushed.is_ok(), "pushed without asking has_room");
     }
 
@@ -133,10 +122,6 @@ impl<'a> Ring<'a> {
                 self.cq.next()?
             }
         };
-        Some(Cqe {
-            user_data: entry.user_data(),
-            result: entry.result(),
-            flags: entry.flags(),
-        })
+        Some(Cqe { user_data: entry.user_data(), result: entry.result(), flags: entry.flags() })
     }
 }

@@ -24,10 +24,7 @@ pub struct TaskDecl {
 /// they are.
 pub(crate) const fn place(offset: usize, decl: &TaskDecl) -> (usize, usize) {
     let align = if decl.align == 0 { 1 } else { decl.align };
-    (
-        offset.next_multiple_of(align),
-        decl.size.next_multiple_of(align),
-    )
+    (offset.next_multiple_of(align), decl.size.next_multiple_of(align))
 }
 
 /// The slots of one declared task on one worker.
@@ -81,8 +78,6 @@ impl Arena {
 
     /// Whether a future of this layout fits a slot.
     pub(super) fn fits(&self, size: usize, align: usize) -> bool {
-        self.decl
-            .get()
-            .is_some_and(|decl| size <= decl.size && align <= decl.align)
+        self.decl.get().is_some_and(|decl| size <= decl.size && align <= decl.align)
     }
 }

@@ -45,10 +45,7 @@ struct Place {
 
 impl CallQueue {
     pub(crate) const fn new() -> Self {
-        Self {
-            head: AtomicPtr::new(ptr::null_mut()),
-            pending: Cell::new(ptr::null()),
-        }
+        Self { head: AtomicPtr::new(ptr::null_mut()), pending: Cell::new(ptr::null()) }
     }
 
     /// Takes calls from here on.
@@ -64,10 +61,7 @@ impl CallQueue {
             }
             node.next.set(head);
             let new = ptr::from_ref(node).cast_mut();
-            match self
-                .head
-                .compare_exchange_weak(head, new, Ordering::SeqCst, Ordering::Relaxed)
-            {
+            match self.head.compare_exchange_weak(head, new, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(now) => head = now,
             }
@@ -108,11 +102,7 @@ impl CallQueue {
                 return;
             };
             tasks.counters.calls.add(1);
-            self.next(Some(Place {
-                tasks,
-                slot,
-                context,
-            }));
+            self.next(Some(Place { tasks, slot, context }));
         }
     }
 
@@ -219,10 +209,7 @@ where
         );
     }
     let frame = Frame::<C, R> {
-        node: Node {
-            next: Cell::new(ptr::null()),
-            begin: begin::<C, Fut, R>,
-        },
+        node: Node { next: Cell::new(ptr::null()), begin: begin::<C, Fut, R> },
         closure: Cell::new(Some(closure)),
         result: UnsafeCell::new(None),
         refused: Cell::new(false),
@@ -239,9 +226,7 @@ where
     match frame.result.into_inner() {
         Some(value) => Ok(value),
         None if frame.refused.get() => Err(Error::Stopped),
-        None => Err(Error::Other(
-            "the call panicked, or the worker stopped before it ended",
-        )),
+        None => Err(Error::Other("the call panicked, or the worker stopped before it ended")),
     }
 }
 
@@ -269,7 +254,7 @@ where
         }
         return;
     };
-    let built = super::tasks::catch(|| {
+    let built = super::catch(|| {
         let make = || CallFuture {
             future: closure(place.context),
             // SAFETY: the frame is valid while its caller waits.

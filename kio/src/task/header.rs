@@ -5,7 +5,7 @@
 
 use core::cell::Cell;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use core::task::{Context, Poll};
 
 use super::remote::RemoteLink;
@@ -54,8 +54,9 @@ pub(crate) struct Header {
     /// Who awaits the join handle.
     pub(super) join: Waiter,
     pub(super) remote: RemoteLink,
-    /// Read by foreign wakers; set once, before the first waker is made.
+    /// Read by foreign wakers, of runs past too; set at each start, always to the same.
     tasks: AtomicPtr<Tasks>,
+    index: AtomicU32,
 }
 
 impl Header {
@@ -72,6 +73,7 @@ impl Header {
             join: Waiter::new(),
             remote: RemoteLink::new(),
             tasks: AtomicPtr::new(core::ptr::null_mut()),
+            index: AtomicU32::new(0),
         }
     }
 
@@ -79,9 +81,14 @@ impl Header {
         self.tasks.load(Ordering::Acquire)
     }
 
-    pub(super) fn set_tasks(&self, tasks: &'static Tasks) {
-        self.tasks
-            .store(core::ptr::from_ref(tasks).cast_mut(), Ordering::Release);
+    /// Its place in the table; from any thread.
+    pub(super) fn index(&self) -> u32 {
+        self.index.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_tasks(&self, tasks: &'static Tasks, index: u32) {
+        self.index.store(index, Ordering::Relaxed);
+        self.tasks.store(core::ptr::from_ref(tasks).cast_mut(), Ordering::Release);
     }
 }
 

@@ -54,17 +54,11 @@ pub struct JoinHandle<T> {
 
 impl<T> JoinHandle<T> {
     pub(super) fn new(tasks: &'static Tasks, index: u32) -> Self {
-        Self {
-            task: Some((tasks, index)),
-            value: PhantomData,
-        }
+        Self { task: Some((tasks, index)), value: PhantomData }
     }
 
     pub(super) fn stopped() -> Self {
-        Self {
-            task: None,
-            value: PhantomData,
-        }
+        Self { task: None, value: PhantomData }
     }
 
     fn live(&self) -> Option<(&'static Tasks, u32)> {
@@ -131,8 +125,6 @@ impl<T> Drop for JoinHandle<T> {
 
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JoinHandle")
-            .field("finished", &self.is_finished())
-            .finish()
+        f.debug_struct("JoinHandle").field("finished", &self.is_finished()).finish()
     }
 }

@@ -28,9 +28,7 @@ impl Outcome for () {
 impl<T: 'static, E: fmt::Debug + 'static> Outcome for Result<T, E> {
     fn failure(&self) -> Option<(&dyn fmt::Debug, bool)> {
         let error = self.as_ref().err()?;
-        let routine = (error as &dyn Any)
-            .downcast_ref::<Error>()
-            .is_some_and(Error::is_routine);
+        let routine = (error as &dyn Any).downcast_ref::<Error>().is_some_and(Error::is_routine);
         Some((error, routine))
     }
 }

@@ -64,8 +64,8 @@ impl<F> From<SpawnError<F>> for Error {
 
 /// A function that makes a task's future: any `async fn` of up to six arguments.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a task: kio needs an `async fn` (or a fn that returns a future) of \
-               at most six owned arguments",
+    message = "`{Self}` is not a task: kio needs an `async fn` of at most six owned arguments that \
+               returns `()` or a `Result`",
     note = "its arguments must be 'static: a task outlives the one that spawned it"
 )]
 pub trait TaskFn<Args> {
@@ -133,17 +133,8 @@ pub struct Reserve<Fut> {
 
 impl<Fut: Future<Output: Outcome> + 'static> Reserve<Fut> {
     pub(crate) fn new(tasks: &'static Tasks) -> Self {
-        let arena = if tasks.owner.is_current() {
-            tasks.arena_for::<Fut>(false)
-        } else {
-            None
-        };
-        Self {
-            tasks,
-            arena,
-            node: WaitNode::new(),
-            future: PhantomData,
-        }
+        let arena = if tasks.owner.is_current() { tasks.arena_for::<Fut>(false) } else { None };
+        Self { tasks, arena, node: WaitNode::new(), future: PhantomData }
     }
 }
 
@@ -166,11 +157,7 @@ impl<Fut: Future<Output: Outcome> + 'static> Future for Reserve<Fut> {
             node.leave();
         }
         match tasks.claim(arena) {
-            Some(index) => Poll::Ready(Ok(Reservation {
-                tasks,
-                index,
-                future: PhantomData,
-            })),
+            Some(index) => Poll::Ready(Ok(Reservation { tasks, index, future: PhantomData })),
             None => {
                 tasks.counters.task_waits.add(u64::from(!node.is_waiting()));
                 node.wait(&tasks.arena(arena).waiters, tasks, cx);

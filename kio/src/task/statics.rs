@@ -43,10 +43,7 @@ impl<const N: usize> Bytes<N> {
     /// The `nth` of equal parts.
     pub(crate) fn part(&'static self, nth: usize, size: usize) -> Part {
         assert!((nth + 1) * size <= N, "a part lies inside");
-        Part {
-            start: self.0.get().cast::<u8>().wrapping_add(nth * size),
-            size,
-        }
+        Part { start: self.0.get().cast::<u8>().wrapping_add(nth * size), size }
     }
 }
 
@@ -84,10 +81,7 @@ pub(crate) struct Table<T: 'static> {
 
 impl<T> Table<T> {
     pub(crate) const fn new() -> Self {
-        Self {
-            first: Cell::new(core::ptr::null()),
-            len: Cell::new(0),
-        }
+        Self { first: Cell::new(core::ptr::null()), len: Cell::new(0) }
     }
 
     pub(crate) fn set(&self, table: &'static [T]) {
@@ -136,20 +130,9 @@ impl<S> StateCell<S> {
 
     /// A guard on the state. The caller has checked that its thread owns the worker.
     pub(crate) fn guard(&'static self) -> StateRef<S> {
-        assert!(
-            self.made.get(),
-            "the worker's state is gone: the worker has stopped"
-        );
-        self.guards.set(
-            self.guards
-                .get()
-                .checked_add(1)
-                .expect("guards of one state"),
-        );
-        StateRef {
-            cell: self,
-            _worker_bound: core::marker::PhantomData,
-        }
+        assert!(self.made.get(), "the worker's state is gone: the worker has stopped");
+        self.guards.set(self.guards.get().checked_add(1).expect("guards of one state"));
+        StateRef { cell: self, _worker_bound: core::marker::PhantomData }
     }
 
     /// Drops the state, unless a guard holds it; returns how many do.

@@ -72,11 +72,8 @@ impl Tasks {
         self.arenas.set(arenas);
         self.closed.set(false);
         for (i, header) in headers.iter().enumerate() {
-            debug_assert!(
-                header.state.get() == State::Free,
-                "slot {i} is free at start"
-            );
-            header.set_tasks(self);
+            debug_assert!(header.state.get() == State::Free, "slot {i} is free at start");
+            header.set_tasks(self, i as u32);
         }
         let (mut first, mut offset) = (0, 0);
         for (arena, decl) in arenas.iter().zip(decls) {
@@ -147,21 +144,15 @@ impl Tasks {
     /// Wakes the task with this header, from any thread.
     pub(super) fn wake(&'static self, header: &'static Header) {
         if self.owner.is_current() {
-            self.ready(self.index_of(header));
+            self.ready(header.index());
         } else {
             self.wake_remote(header);
         }
     }
 
-    fn index_of(&self, header: &'static Header) -> u32 {
-        let offset = core::ptr::from_ref(header).addr() - self.headers.get().as_ptr().addr();
-        (offset / size_of::<Header>()) as u32
-    }
-
     #[cold]
     fn wake_remote(&'static self, header: &'static Header) {
-        // The slice is written at start only, before the first waker exists, and read-only since.
-        if self.remote.push(self.index_of(header), &header.remote) {
+        if self.remote.push(header.index(), &header.remote) {
             self.ring_bell();
         }
     }
@@ -198,7 +189,8 @@ impl Tasks {
 
     // ---- slots ----
 
-    /// The arena for futures of type `F`, or for any that fits.
+    /// The arena for futures of type `F`, or the `spawn` arena, where it fits. That one is the first
+    /// without a type and is always declared, of no slots if need be; `calls` is the last.
     #[inline]
     pub(super) fn arena_for<F: 'static>(&self, spawn_arena: bool) -> Option<u16> {
         let arenas = self.arenas.get();
@@ -212,9 +204,7 @@ impl Tasks {
             }
         }
         let any = any.filter(|_| spawn_arena)?;
-        arenas[any]
-            .fits(size_of::<F>(), align_of::<F>())
-            .then_some(any as u16)
+        arenas[any].fits(size_of::<F>(), align_of::<F>()).then_some(any as u16)
     }
 
     pub(super) fn arena(&self, arena: u16) -> &'static Arena {
@@ -381,10 +371,7 @@ impl Tasks {
                     self.counters.routine_failures.add(1);
                 } else {
                     self.counters.failures.add(1);
-                    self.tell(&Failure {
-                        task,
-                        kind: FailureKind::Error(error),
-                    });
+                    self.tell(&Failure { task, kind: FailureKind::Error(error) });
                 }
             };
             // SAFETY: `Done` says that the body holds the output.
@@ -418,10 +405,7 @@ impl Tasks {
     fn panicked(&self, header: &Header, panic: &Panic) {
         self.counters.panics.add(1);
         let task = self.arena_of(header).name();
-        self.tell(&Failure {
-            task,
-            kind: FailureKind::Panic(panic.text()),
-        });
+        self.tell(&Failure { task, kind: FailureKind::Panic(panic.text()) });
     }
 
     // ---- the end ----
@@ -446,17 +430,12 @@ impl Tasks {
 
     /// What is still held.
     pub(crate) fn held(&self, held: &mut Held) {
-        held.tasks += self
-            .arenas
-            .get()
-            .iter()
-            .map(|arena| arena.live.get())
-            .sum::<u32>();
+        held.tasks += self.arenas.get().iter().map(|arena| arena.live.get()).sum::<u32>();
     }
 }
 
 /// What a panic left.
-pub(super) struct Panic(#[cfg(feature = "std")] std::boxed::Box<dyn core::any::Any + Send>);
+pub(crate) struct Panic(#[cfg(feature = "std")] std::boxed::Box<dyn core::any::Any + Send>);
 
 impl Panic {
     #[cfg(feature = "std")]
@@ -478,7 +457,7 @@ impl Panic {
 
 /// Runs user code and catches its panic; without `std` a panic aborts before it gets here.
 #[inline(always)]
-pub(super) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
+pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
     #[cfg(feature = "std")]
     return std::panic::catch_unwind(core::panic::AssertUnwindSafe(run)).map_err(Panic);
     #[cfg(not(feature = "std"))]

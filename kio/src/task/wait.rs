@@ -110,10 +110,7 @@ impl Drop for WaitNode {
 
 impl WaitList {
     pub(crate) const fn new() -> Self {
-        Self {
-            head: Cell::new(ptr::null()),
-            tail: Cell::new(ptr::null()),
-        }
+        Self { head: Cell::new(ptr::null()), tail: Cell::new(ptr::null()) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -18,10 +18,7 @@ pub(crate) struct Waiter {
 
 impl Waiter {
     pub(crate) const fn new() -> Self {
-        Self {
-            task: Cell::new(0),
-            waker: Cell::new(None),
-        }
+        Self { task: Cell::new(0), waker: Cell::new(None) }
     }
 
     /// Whoever polls with `cx` waits here from now on.
@@ -39,8 +36,7 @@ impl Waiter {
         // Cloning, dropping and comparing run user code: no value of ours is borrowed meanwhile.
         let kept = self.waker.take();
         let same = kept.as_ref().is_some_and(|kept| kept.will_wake(waker));
-        self.waker
-            .set(if same { kept } else { Some(waker.clone()) });
+        self.waker.set(if same { kept } else { Some(waker.clone()) });
     }
 
     /// Nobody waits here any more.
@@ -63,9 +59,6 @@ impl Waiter {
 
     /// Moves who waits out, to be woken once nothing of ours is borrowed.
     pub(super) fn take(&self) -> Self {
-        Self {
-            task: Cell::new(self.task.replace(0)),
-            waker: Cell::new(self.waker.take()),
-        }
+        Self { task: Cell::new(self.task.replace(0)), waker: Cell::new(self.waker.take()) }
     }
 }

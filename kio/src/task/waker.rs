@@ -38,9 +38,5 @@ pub(super) fn waker(header: &'static Header) -> Waker {
 /// The header that `waker` belongs to, where it is one of ours.
 #[inline]
 pub(super) fn header_of(waker: &Waker) -> *const Header {
-    if core::ptr::eq(waker.vtable(), &VTABLE) {
-        waker.data().cast()
-    } else {
-        core::ptr::null()
-    }
+    if core::ptr::eq(waker.vtable(), &VTABLE) { waker.data().cast() } else { core::ptr::null() }
 }

@@ -25,11 +25,7 @@ pin_project! {
 
 impl Sleep {
     pub(crate) fn until(timers: &'static Timers, deadline: Instant) -> Self {
-        Self {
-            timers,
-            deadline,
-            node: WaitNode::new(),
-        }
+        Self { timers, deadline, node: WaitNode::new() }
     }
 
     /// A sleep from the start of this turn: no read of the clock.
@@ -49,20 +45,14 @@ impl Future for Sleep {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        let Some(tasks) = this
-            .timers
-            .tasks
-            .get()
-            .filter(|tasks| tasks.owner.is_current())
-        else {
+        let Some(tasks) = this.timers.tasks.get().filter(|tasks| tasks.owner.is_current()) else {
             return Poll::Ready(());
         };
         if this.timers.turn() >= this.deadline.0 {
             this.node.leave();
             return Poll::Ready(());
         }
-        this.timers
-            .set(this.node.into_ref(), this.deadline.0, tasks, cx);
+        this.timers.set(this.node.into_ref(), this.deadline.0, tasks, cx);
         Poll::Pending
     }
 }
@@ -123,11 +113,7 @@ pub struct Interval {
 
 impl Interval {
     pub(crate) fn new(timers: &'static Timers, period: Duration) -> Self {
-        Self {
-            timers,
-            next: Instant::now() + period,
-            period,
-        }
+        Self { timers, next: Instant::now() + period, period }
     }
 
     /// Waits for the next tick and returns its moment. Ticks that were missed are skipped, so a

@@ -170,19 +170,7 @@ mod tests {
         const MS: u64 = 1_000_000;
         let start = 123_456_789 * MS;
         let (timers, tasks) = wheel(start);
-        let spans = [
-            0,
-            1,
-            2,
-            30,
-            33,
-            34,
-            1000,
-            2_100,
-            140_000,
-            9_000_000,
-            600_000_000,
-        ];
+        let spans = [0, 1, 2, 30, 33, 34, 1000, 2_100, 140_000, 9_000_000, 600_000_000];
         let nodes: Vec<_> = spans
             .iter()
             .map(|span| (start + span * MS, set(timers, tasks, start + span * MS)))
@@ -195,11 +183,7 @@ mod tests {
             for ((deadline, node), was_waiting) in nodes.iter().zip(before) {
                 if was_waiting && !node.is_waiting() {
                     assert!(now >= *deadline, "fired {} ns early", deadline - now);
-                    assert!(
-                        now - deadline < 2 << TICK_BITS,
-                        "fired {} ns late",
-                        now - deadline
-                    );
+                    assert!(now - deadline < 2 << TICK_BITS, "fired {} ns late", now - deadline);
                 }
             }
         }

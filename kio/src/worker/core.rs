@@ -26,20 +26,13 @@ pub struct Core {
 
 impl Core {
     pub(crate) fn new(parts: &'static Parts) -> Self {
-        Self {
-            parts,
-            _worker_bound: PhantomData,
-        }
+        Self { parts, _worker_bound: PhantomData }
     }
 
     /// The worker's parts, if the calling thread owns them.
     #[inline]
     pub(crate) fn parts(self) -> Result<&'static Parts> {
-        if self.parts.tasks.owner.is_current() {
-            Ok(self.parts)
-        } else {
-            Err(Error::Stopped)
-        }
+        if self.parts.tasks.owner.is_current() { Ok(self.parts) } else { Err(Error::Stopped) }
     }
 
     /// Which worker this is, from 0.
@@ -55,8 +48,7 @@ impl Core {
 
     /// Whether this is a worker of the pool with that shared part.
     pub(crate) fn is_of(self, shared: &'static Shared) -> bool {
-        self.parts()
-            .is_ok_and(|parts| core::ptr::eq(parts.shared(), shared))
+        self.parts().is_ok_and(|parts| core::ptr::eq(parts.shared(), shared))
     }
 
     #[cfg(feature = "std")]
@@ -150,10 +142,7 @@ impl Core {
 
     /// Waits until the pool stops.
     pub fn stopping(self) -> Stopping {
-        Stopping {
-            core: self,
-            node: WaitNode::new(),
-        }
+        Stopping { core: self, node: WaitNode::new() }
     }
 
     /// Stops the pool: listeners end, connections drain.

@@ -77,12 +77,7 @@ impl Parts {
         self.shared.set(Some(shared));
         self.config.set(Some(config));
         self.stopping.set(false);
-        self.tasks.set_up(
-            memory.headers,
-            memory.arenas,
-            config.tasks.iter(),
-            memory.bodies,
-        );
+        self.tasks.set_up(memory.headers, memory.arenas, config.tasks.iter(), memory.bodies);
         self.tasks.hook.set(Some(self));
         let store = StoreMemory {
             headers: memory.buffer_headers,
@@ -94,24 +89,14 @@ impl Parts {
             reserve: config.reserve(),
         };
         self.io.bufs.set_up(&self.tasks, &store);
-        self.io.set_up(
-            &self.tasks,
-            memory.io,
-            features,
-            config.window,
-            config.outbox as u16,
-        );
-        self.timers
-            .set_up(&self.tasks, crate::ring::sys::monotonic());
+        self.io.set_up(&self.tasks, memory.io, features, config.window, config.outbox as u16);
+        self.timers.set_up(&self.tasks, crate::ring::sys::monotonic());
     }
 
     /// The core that a call from outside is given.
     #[cfg(feature = "std")]
     pub(crate) fn core_of(context: &'static dyn core::any::Any) -> Core {
-        context
-            .downcast_ref::<Self>()
-            .expect("calls begin with their worker's parts")
-            .core()
+        context.downcast_ref::<Self>().expect("calls begin with their worker's parts").core()
     }
 
     pub(crate) fn core(&'static self) -> Core {
@@ -119,15 +104,11 @@ impl Parts {
     }
 
     pub(crate) fn shared(&self) -> &'static Shared {
-        self.shared
-            .get()
-            .expect("a worker's shared part is set up before it is used")
+        self.shared.get().expect("a worker's shared part is set up before it is used")
     }
 
     pub(crate) fn config(&self) -> &'static Config {
-        self.config
-            .get()
-            .expect("a worker's declaration is set up before it is used")
+        self.config.get().expect("a worker's declaration is set up before it is used")
     }
 
     /// Wakes whoever waits for anything, and empties the lists: nothing in them may outlive the

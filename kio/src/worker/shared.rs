@@ -90,13 +90,7 @@ impl Shared {
                 error: None,
                 ready: 0,
                 ended: 0,
-                held: Held {
-                    ops: 0,
-                    tasks: 0,
-                    buffers: 0,
-                    sockets: 0,
-                    guards: 0,
-                },
+                held: Held { ops: 0, tasks: 0, buffers: 0, sockets: 0, guards: 0 },
                 threads: heapless::Vec::new(),
             }),
             #[cfg(feature = "std")]
@@ -179,11 +173,7 @@ impl Shared {
     pub(crate) fn rest(&self) -> Held {
         let locked = self.lock();
         let held = locked.held;
-        let phase = if held.is_empty() {
-            Phase::Idle
-        } else {
-            Phase::Retired
-        };
+        let phase = if held.is_empty() { Phase::Idle } else { Phase::Retired };
         self.phase.store(phase as u32, Ordering::SeqCst);
         self.changed.notify_all();
         held
@@ -193,10 +183,7 @@ impl Shared {
     pub(crate) fn wait_rest(&self) {
         let mut locked = self.lock();
         while !matches!(self.phase(), Phase::Idle | Phase::Retired) {
-            locked = self
-                .changed
-                .wait(locked)
-                .unwrap_or_else(PoisonError::into_inner);
+            locked = self.changed.wait(locked).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -232,10 +219,7 @@ impl Shared {
         self.changed.notify_all();
         let all = self.workers.load(Ordering::SeqCst);
         while locked.ready < all && locked.error.is_none() && locked.ended == 0 {
-            locked = self
-                .changed
-                .wait(locked)
-                .unwrap_or_else(PoisonError::into_inner);
+            locked = self.changed.wait(locked).unwrap_or_else(PoisonError::into_inner);
         }
         let go = locked.error.is_none() && locked.ended == 0;
         drop(locked);
@@ -260,10 +244,7 @@ impl Shared {
         let all = self.workers.load(Ordering::SeqCst);
         let mut locked = self.lock();
         while locked.ready < all && locked.ended == 0 && locked.error.is_none() {
-            locked = self
-                .changed
-                .wait(locked)
-                .unwrap_or_else(PoisonError::into_inner);
+            locked = self.changed.wait(locked).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -282,10 +263,7 @@ impl Shared {
         make: impl FnOnce(Option<&mut Port>) -> crate::Result<(Port, T)>,
     ) -> crate::Result<T> {
         let mut locked = self.lock();
-        let known = locked
-            .ports
-            .iter()
-            .position(|port| port.asked == asked && port.users > 0);
+        let known = locked.ports.iter().position(|port| port.asked == asked && port.users > 0);
         let (port, made) = make(known.map(|i| &mut locked.ports[i]))?;
         match known {
             Some(i) => locked.ports[i] = port,
@@ -308,10 +286,7 @@ impl Shared {
     /// One listener less on the address. Returns the shared descriptor, if it was the last.
     pub(crate) fn leave_port(&self, asked: SocketAddr) -> Option<i32> {
         let mut locked = self.lock();
-        let port = locked
-            .ports
-            .iter_mut()
-            .find(|port| port.asked == asked && port.users > 0)?;
+        let port = locked.ports.iter_mut().find(|port| port.asked == asked && port.users > 0)?;
         port.users -= 1;
         (port.users == 0 && port.shared_fd >= 0)
             .then(|| core::mem::replace(&mut port.shared_fd, -1))
@@ -327,10 +302,7 @@ impl Shared {
             if self.is_stopping() || self.phase() == Phase::Idle {
                 return None;
             }
-            locked = self
-                .changed
-                .wait(locked)
-                .unwrap_or_else(PoisonError::into_inner);
+            locked = self.changed.wait(locked).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

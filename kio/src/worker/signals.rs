@@ -31,9 +31,7 @@ impl Signals {
     pub(crate) fn new(core: Core, signal: Signal) -> Result<Self> {
         let parts = core.parts()?;
         if !parts.config().signals.contains(&signal.0) {
-            return Err(Error::Other(
-                "the signal is not declared: add it to `signals`",
-            ));
+            return Err(Error::Other("the signal is not declared: add it to `signals`"));
         }
         let seen = parts.shared().signals[signal.0 as usize].load(Ordering::Acquire);
         Ok(Self { core, signal, seen })
@@ -54,9 +52,7 @@ impl Signals {
             if parts.stopping.get() {
                 return core::task::Poll::Ready(Err(Error::Stopped));
             }
-            node.as_mut()
-                .as_ref()
-                .wait(&parts.signal_waiters, &parts.tasks, cx);
+            node.as_mut().as_ref().wait(&parts.signal_waiters, &parts.tasks, cx);
             core::task::Poll::Pending
         })
         .await

@@ -12,6 +12,8 @@ const POLLS_A_TURN: u32 = 256;
 /// most `LAST_WAIT`.
 const LAST_TURNS: u32 = 100;
 const LAST_WAIT: u64 = 50_000_000;
+/// How long a stopping worker waits for one more connection of the backlog.
+const ACCEPT_WAIT: u64 = 1_000_000;
 /// Spins in vain before a worker parks at once.
 const MISSES_MAX: u32 = 8;
 
@@ -41,22 +43,9 @@ pub(crate) struct Loop<'a> {
 
 impl<'a> Loop<'a> {
     pub(crate) fn new(setup: LoopSetup<'a>) -> Self {
-        let LoopSetup {
-            parts,
-            ring,
-            eventfd,
-        } = setup;
+        let LoopSetup { parts, ring, eventfd } = setup;
         let fed = parts.timers.turn();
-        Self {
-            parts,
-            ring,
-            eventfd,
-            arm_wake: true,
-            drain_until: 0,
-            fed,
-            signals: 0,
-            misses: 0,
-        }
+        Self { parts, ring, eventfd, arm_wake: true, drain_until: 0, fed, signals: 0, misses: 0 }
     }
 
     /// Runs until the pool stops and this worker has nothing left in the kernel, or gave up waiting.
@@ -132,6 +121,9 @@ impl<'a> Loop<'a> {
         if parts.shared().is_stopping() && !parts.stopping.get() {
             self.begin_stop(now);
         }
+        if parts.stopping.get() {
+            parts.io.nudge_listeners();
+        }
         self.look_at_starved(now);
     }
 
@@ -150,16 +142,13 @@ impl<'a> Loop<'a> {
     fn push(&mut self) {
         if self.arm_wake && self.ring.has_room() {
             self.arm_wake = false;
-            // SAFETY: a poll points to nothing.
-            unsafe { self.ring.push(&Io::wake_sqe(self.eventfd)) };
+            self.ring.push(&Io::wake_sqe(self.eventfd));
         }
         while self.ring.has_room() {
             let Some(sqe) = self.parts.io.next_sqe() else {
                 return;
             };
-            // SAFETY: what it points to is in the worker's statics, owned by the operation's socket
-            // until its terminal completion (see `op/`).
-            unsafe { self.ring.push(&sqe) };
+            self.ring.push(&sqe);
         }
     }
 
@@ -177,7 +166,8 @@ impl<'a> Loop<'a> {
             due = Some(due.map_or(stall, |due| due.min(stall)));
         }
         if parts.stopping.get() {
-            let drain = self.drain_until.saturating_sub(now).min(LAST_WAIT);
+            let most = if parts.io.is_accepting() { ACCEPT_WAIT } else { LAST_WAIT };
+            let drain = self.drain_until.saturating_sub(now).min(most);
             due = Some(due.map_or(drain, |due| due.min(drain)));
         }
         due.map_or(Wait::Forever, Wait::For)
@@ -190,11 +180,7 @@ impl<'a> Loop<'a> {
             if let Idle::Spin(nanos) = spin
                 && self.misses < MISSES_MAX
             {
-                self.parts
-                    .tasks
-                    .counters
-                    .enters
-                    .add(u64::from(self.ring.enter(Wait::No)?));
+                self.parts.tasks.counters.enters.add(u64::from(self.ring.enter(Wait::No)?));
                 if self.spin(nanos) {
                     self.misses = 0;
                     wait = Wait::No;
@@ -204,11 +190,7 @@ impl<'a> Loop<'a> {
             }
         }
         if wait == Wait::No {
-            self.parts
-                .tasks
-                .counters
-                .enters
-                .add(u64::from(self.ring.enter(Wait::No)?));
+            self.parts.tasks.counters.enters.add(u64::from(self.ring.enter(Wait::No)?));
             return Ok(());
         }
         let tasks = &self.parts.tasks;
@@ -301,11 +283,7 @@ impl<'a> Loop<'a> {
             self.take_completions();
         }
         parts.wake_waiters();
-        parts
-            .tasks
-            .counters
-            .overflows
-            .set(self.ring.overflows().into());
+        parts.tasks.counters.overflows.set(self.ring.overflows().into());
         Ok(())
     }
 }
