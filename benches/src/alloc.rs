@@ -23,18 +23,12 @@ pub struct Count {
 impl Count {
     /// The count now.
     pub fn now() -> Self {
-        Self {
-            calls: CALLS.load(Relaxed),
-            bytes: BYTES.load(Relaxed),
-        }
+        Self { calls: CALLS.load(Relaxed), bytes: BYTES.load(Relaxed) }
     }
 
     /// What came after `mark`.
     pub fn since(self, mark: Self) -> Self {
-        Self {
-            calls: self.calls - mark.calls,
-            bytes: self.bytes - mark.bytes,
-        }
+        Self { calls: self.calls - mark.calls, bytes: self.bytes - mark.bytes }
     }
 }
 

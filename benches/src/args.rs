@@ -13,9 +13,7 @@ pub struct Args {
 impl Args {
     /// All words after the sub-command.
     pub fn new(words: impl Iterator<Item = String>) -> Self {
-        Self {
-            words: words.collect(),
-        }
+        Self { words: words.collect() }
     }
 
     /// Takes the next positional word.
@@ -36,10 +34,7 @@ impl Args {
         }
         let value = self.words.remove(at + 1);
         self.words.remove(at);
-        value
-            .parse()
-            .map(Some)
-            .map_err(|e| format!("{name} {value}: {e}").into())
+        value.parse().map(Some).map_err(|e| format!("{name} {value}: {e}").into())
     }
 
     /// Takes the value of `--name`, or `default`.

@@ -42,14 +42,7 @@ impl BufRing {
                 0,
             )
         }?;
-        let mut bufs = Self {
-            entries,
-            memory,
-            count,
-            size,
-            tail: 0,
-            out: count,
-        };
+        let mut bufs = Self { entries, memory, count, size, tail: 0, out: count };
         (0..count).for_each(|id| bufs.give(id));
         bufs.publish();
         Ok(bufs)
@@ -72,12 +65,7 @@ impl BufRing {
     pub fn addr(&self, id: u16) -> *mut u8 {
         debug_assert!(id < self.count);
         // SAFETY: `id` is below `count`, so the offset is inside the mapping.
-        unsafe {
-            self.memory
-                .base
-                .as_ptr()
-                .add(usize::from(id) * self.size as usize)
-        }
+        unsafe { self.memory.base.as_ptr().add(usize::from(id) * self.size as usize) }
     }
 
     /// The first `len` bytes of buffer `id`, which the kernel has filled and no longer owns.
@@ -133,10 +121,7 @@ impl Mapping {
                 MapFlags::PRIVATE,
             )
         }?;
-        Ok(Self {
-            base: NonNull::new(base.cast()).expect("mmap never returns null"),
-            len,
-        })
+        Ok(Self { base: NonNull::new(base.cast()).expect("mmap never returns null"), len })
     }
 }
 

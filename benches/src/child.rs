@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 
 use crate::Result;
 use crate::server::Spec;
+use crate::server::kio::YIELD;
 use crate::workload::Workload;
 
 /// The CPU of the servers.
@@ -71,29 +72,18 @@ impl Server {
             }
         };
         command
-            .args([
-                "serve",
-                &spec.to_string(),
-                "--workload",
-                workload.name(),
-                "--port",
-                "0",
-            ])
+            .args(["serve", &spec.to_string(), "--workload", workload.name(), "--port", "0"])
             .args(["--cpu", &SERVER_CPU.to_string()])
             .stdin(Stdio::null())
+            .envs(tool.first().filter(|name| **name == "valgrind").map(|_| (YIELD, "1")))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         // SAFETY: between fork and exec this makes one system call and allocates nothing.
         unsafe {
             command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
         }
-        let mut server = Self {
-            child: command.spawn()?,
-            port: 0,
-        };
-        server.port = server
-            .await_ready(limit)
-            .map_err(|e| format!("{spec}: {e}"))?;
+        let mut server = Self { child: command.spawn()?, port: 0 };
+        server.port = server.await_ready(limit).map_err(|e| format!("{spec}: {e}"))?;
         Ok(server)
     }
 
@@ -106,11 +96,7 @@ impl Server {
             let _ = sender.send(first);
         });
         let line = line.recv_timeout(limit).map_err(|_| "not ready in time")?;
-        match line
-            .trim()
-            .strip_prefix("ready ")
-            .and_then(|port| port.parse().ok())
-        {
+        match line.trim().strip_prefix("ready ").and_then(|port| port.parse().ok()) {
             Some(port) => Ok(port),
             None => {
                 self.end();
@@ -129,11 +115,7 @@ impl Server {
         let mut total = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
             let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            total += text
-                .split(' ')
-                .next()
-                .and_then(|ns| ns.parse::<u64>().ok())
-                .unwrap_or(0);
+            total += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
         }
         Ok(Duration::from_nanos(total))
     }
@@ -143,10 +125,7 @@ impl Server {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid()))?;
         let private = kib(&rollup, "Private_Clean:") + kib(&rollup, "Private_Dirty:");
-        Ok(Memory {
-            resident: kib(&status, "VmRSS:") * 1024,
-            private: private * 1024,
-        })
+        Ok(Memory { resident: kib(&status, "VmRSS:") * 1024, private: private * 1024 })
     }
 
     /// Ends it by SIGTERM and returns its report.
@@ -157,13 +136,8 @@ impl Server {
             let from = text
                 .find(name)
                 .ok_or_else(|| format!("no report from the server: {}", text.trim()))?;
-            let digits = text[from + name.len()..]
-                .chars()
-                .take_while(char::is_ascii_digit);
-            digits
-                .collect::<String>()
-                .parse::<u64>()
-                .map_err(|e| e.to_string())
+            let digits = text[from + name.len()..].chars().take_while(char::is_ascii_digit);
+            digits.collect::<String>().parse::<u64>().map_err(|e| e.to_string())
         };
         Ok(Report {
             allocations: field("allocations=")?,
@@ -207,7 +181,5 @@ impl Drop for Server {
 
 fn kib(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.split_whitespace().next())
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(0)
+    line.and_then(|rest| rest.split_whitespace().next()).and_then(|n| n.parse().ok()).unwrap_or(0)
 }

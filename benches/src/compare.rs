@@ -41,28 +41,14 @@ pub struct Series {
 impl Series {
     /// Empty, for `spec` as the `nth` of its name.
     pub fn new(spec: Spec, nth: usize) -> Self {
-        let name = if nth == 1 {
-            spec.to_string()
-        } else {
-            format!("{spec}#{nth}")
-        };
-        Self {
-            name,
-            rate: vec![],
-            cpu: vec![],
-            load: vec![],
-            seen: Histogram::new(),
-        }
+        let name = if nth == 1 { spec.to_string() } else { format!("{spec}#{nth}") };
+        Self { name, rate: vec![], cpu: vec![], load: vec![], seen: Histogram::new() }
     }
 
     /// One for each of `specs`.
     pub fn all(specs: &[Spec]) -> Vec<Self> {
         let nth = |i: usize| specs[..=i].iter().filter(|s| **s == specs[i]).count();
-        specs
-            .iter()
-            .enumerate()
-            .map(|(i, &spec)| Self::new(spec, nth(i)))
-            .collect()
+        specs.iter().enumerate().map(|(i, &spec)| Self::new(spec, nth(i))).collect()
     }
 }
 
@@ -148,10 +134,7 @@ fn measure(
     let mut uring = ring::build(load::CQ)?;
     let mut load = Load::new(Ring::over(&mut uring)?, plan, &ports)?;
 
-    let bound = Bound {
-        time: slice,
-        requests: u64::MAX,
-    };
+    let bound = Bound { time: slice, requests: u64::MAX };
     // The first round warms up and is not counted.
     for round in 0..=rounds {
         rng.shuffle(&mut order);
@@ -159,11 +142,7 @@ fn measure(
             let settle = SETTLE + Duration::from_micros(specs[i].spin);
             let before = running[i].cpu()?;
             let mut warm = Histogram::new();
-            let seen = if round == 0 {
-                &mut warm
-            } else {
-                &mut all[i].seen
-            };
+            let seen = if round == 0 { &mut warm } else { &mut all[i].seen };
             let slice = load.slice(i, bound, seen)?;
             std::thread::sleep(settle);
             let cpu = running[i].cpu()?.saturating_sub(before);
@@ -218,13 +197,7 @@ pub fn table(all: &[Series], starts: usize) -> String {
         let Some(base) = base(all, name) else {
             continue;
         };
-        let _ = writeln!(
-            out,
-            "\n{:width$} {:>24} {:>26}",
-            format!("/ {name}"),
-            "req/s",
-            "CPU/req"
-        );
+        let _ = writeln!(out, "\n{:width$} {:>24} {:>26}", format!("/ {name}"), "req/s", "CPU/req");
         for s in all.iter().filter(|s| s.name != base.name) {
             let _ = write!(out, "{:width$}", s.name);
             for (mine, its) in [(&s.rate, &base.rate), (&s.cpu, &base.cpu)] {
@@ -258,8 +231,5 @@ fn to_json(title: &str, all: &[Series]) -> String {
             )
         })
         .collect();
-    format!(
-        "{{\"title\":\"{title}\",\"servers\":[\n{}\n]}}\n",
-        servers.join(",\n")
-    )
+    format!("{{\"title\":\"{title}\",\"servers\":[\n{}\n]}}\n", servers.join(",\n"))
 }

@@ -41,21 +41,11 @@ pub fn run(mut args: Args) -> Result<()> {
     }
     let after = settled(&server)?;
     println!("{spec}: {connections} idle connections");
-    println!(
-        "{:>18} {:>12} {:>12} {:>16}",
-        "", "before", "after", "per connection"
-    );
-    for (name, of) in [
-        ("resident (VmRSS)", resident as fn(&Memory) -> u64),
-        ("private", private),
-    ] {
+    println!("{:>18} {:>12} {:>12} {:>16}", "", "before", "after", "per connection");
+    for (name, of) in [("resident (VmRSS)", resident as fn(&Memory) -> u64), ("private", private)] {
         let (from, to) = (of(&before), of(&after));
         let each = (to as f64 - from as f64) / connections as f64;
-        println!(
-            "{name:>18} {:>8} KiB {:>8} KiB {each:>14.1} B",
-            from / 1024,
-            to / 1024
-        );
+        println!("{name:>18} {:>8} KiB {:>8} KiB {each:>14.1} B", from / 1024, to / 1024);
     }
     drop(open);
     server.stop()?;

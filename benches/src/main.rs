@@ -3,11 +3,7 @@
 //! `serve` runs one server; `compare`, `wrk`, `count` and `idle` start servers as children on CPU 0
 //! and load them from CPU 1. See README.md for what the figures mean.
 
-#![deny(
-    unsafe_op_in_unsafe_fn,
-    missing_docs,
-    clippy::undocumented_unsafe_blocks
-)]
+#![deny(unsafe_op_in_unsafe_fn, missing_docs, clippy::undocumented_unsafe_blocks)]
 
 mod alloc;
 mod args;

@@ -17,11 +17,7 @@ pub fn build(cq: u32) -> io::Result<IoUring> {
     // The last rung is COOP_TASKRUN alone: Linux 5.19 to 6.0.
     for (sqarray, defer) in [(false, true), (true, true), (true, false)] {
         let mut builder = IoUring::builder();
-        builder
-            .setup_cqsize(cq)
-            .setup_submit_all()
-            .setup_single_issuer()
-            .setup_taskrun_flag();
+        builder.setup_cqsize(cq).setup_submit_all().setup_single_issuer().setup_taskrun_flag();
         if !sqarray {
             builder.setup_no_sqarray();
         }
@@ -35,9 +31,7 @@ pub fn build(cq: u32) -> io::Result<IoUring> {
             other => return other,
         }
     }
-    Err(io::Error::other(
-        "this kernel has no io_uring with SINGLE_ISSUER (needs Linux 6.0)",
-    ))
+    Err(io::Error::other("this kernel has no io_uring with SINGLE_ISSUER (needs Linux 6.0)"))
 }
 
 /// The three parts of a ring, split once and kept: the submitter knows the registered ring fd.

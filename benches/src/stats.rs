@@ -81,11 +81,7 @@ pub fn estimate(values: &[f64], groups: usize) -> Estimate {
         .collect();
     medians.sort_unstable_by(f64::total_cmp);
     let at = |part: f64| medians[(part * (RESAMPLES - 1) as f64).round() as usize];
-    Estimate {
-        median: median(values),
-        low: at(0.025),
-        high: at(0.975),
-    }
+    Estimate { median: median(values), low: at(0.025), high: at(0.975) }
 }
 
 /// `a[i] / b[i]`, round by round.

@@ -16,22 +16,14 @@ pub fn pin(cpu: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu);
     sched_setaffinity(None, &set).map_err(|e| {
-        io::Error::other(format!(
-            "cannot run on CPU {cpu} ({e}): the benchmarks need CPUs 0 and 1"
-        ))
+        io::Error::other(format!("cannot run on CPU {cpu} ({e}): the benchmarks need CPUs 0 and 1"))
     })
 }
 
 /// Raises the soft limit of descriptors to the hard one and returns it.
 pub fn raise_nofile() -> io::Result<u64> {
     let max = getrlimit(Resource::Nofile).maximum;
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: max,
-            maximum: max,
-        },
-    )?;
+    setrlimit(Resource::Nofile, Rlimit { current: max, maximum: max })?;
     Ok(max.unwrap_or(u64::MAX))
 }
 
@@ -74,12 +66,7 @@ pub fn listen(port: u16) -> io::Result<OwnedFd> {
 
 /// Connects to 127.0.0.1, from `source` when given.
 pub fn connect(port: u16, source: Option<Ipv4Addr>) -> io::Result<OwnedFd> {
-    let fd = net::socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let fd = net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     sockopt::set_tcp_nodelay(&fd, true)?;
     reno(fd.as_fd());
     if let Some(ip) = source {
@@ -98,11 +85,7 @@ pub fn reno(fd: BorrowedFd<'_>) {
 /// listener is measured under the same congestion control.
 pub fn reno_on_listeners() -> io::Result<()> {
     for entry in std::fs::read_dir("/proc/self/fd")? {
-        let Some(raw) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        else {
+        let Some(raw) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
         // SAFETY: the number was open when listed; this runs before the server serves, on its only

@@ -21,10 +21,8 @@ pub fn run(mut args: Args) -> Result<()> {
     let rounds: usize = args.get("--rounds", 5)?;
     let slice = args.get("--slice", "1s".to_string())?;
     args.end()?;
-    let seconds: u64 = slice
-        .trim_end_matches('s')
-        .parse()
-        .map_err(|_| "--slice is whole seconds: 1s")?;
+    let seconds: u64 =
+        slice.trim_end_matches('s').parse().map_err(|_| "--slice is whole seconds: 1s")?;
     if !(1..=60).contains(&seconds) || !(1..=1000).contains(&rounds) {
         return Err("--slice is 1s to 60s, --rounds 1 to 1000".into());
     }
@@ -46,15 +44,10 @@ pub fn run(mut args: Args) -> Result<()> {
             std::thread::sleep(Duration::from_millis(20));
             let cpu = running[i].cpu()?.saturating_sub(before);
             all[i].rate.push(field(&output, "Requests/sec:")?);
-            all[i]
-                .cpu
-                .push(cpu.as_secs_f64() * 1e6 / requests(&output)?);
+            all[i].cpu.push(cpu.as_secs_f64() * 1e6 / requests(&output)?);
         }
     }
-    println!(
-        "wrk -t1 -c{connections} -d{seconds}s, {rounds} rounds\n\n{}",
-        table(&all, 1)
-    );
+    println!("wrk -t1 -c{connections} -d{seconds}s, {rounds} rounds\n\n{}", table(&all, 1));
     for server in running {
         server.stop()?;
     }
@@ -69,11 +62,9 @@ fn load(port: u16, connections: u32, seconds: u64) -> Result<String> {
         .output();
     match child {
         Ok(out) if out.status.success() => Ok(String::from_utf8_lossy(&out.stdout).into_owned()),
-        Ok(out) => Err(format!(
-            "wrk failed: {}",
-            String::from_utf8_lossy(&out.stderr).trim()
-        )
-        .into()),
+        Ok(out) => {
+            Err(format!("wrk failed: {}", String::from_utf8_lossy(&out.stderr).trim()).into())
+        }
         Err(e) => Err(format!(
             "wrk does not run ({e}); install it: `apt install wrk` or `dnf install wrk`"
         )
@@ -83,20 +74,15 @@ fn load(port: u16, connections: u32, seconds: u64) -> Result<String> {
 
 /// The number after `name`.
 fn field(output: &str, name: &str) -> Result<f64> {
-    let after = output
-        .split(name)
-        .nth(1)
-        .and_then(|rest| rest.split_whitespace().next());
+    let after = output.split(name).nth(1).and_then(|rest| rest.split_whitespace().next());
     let number = after.and_then(|text| text.parse().ok());
     number.ok_or_else(|| format!("no `{name}` in the output of wrk:\n{output}").into())
 }
 
 /// The number before " requests in".
 fn requests(output: &str) -> Result<f64> {
-    let before = output
-        .split(" requests in")
-        .next()
-        .and_then(|head| head.split_whitespace().last());
+    let before =
+        output.split(" requests in").next().and_then(|head| head.split_whitespace().last());
     let number = before.and_then(|text| text.parse().ok());
     number.ok_or_else(|| format!("no count of requests in the output of wrk:\n{output}").into())
 }

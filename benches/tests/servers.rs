@@ -25,22 +25,14 @@ impl Server {
         let mut line = String::new();
         let out = child.stdout.take().expect("stdout is piped");
         BufReader::new(out).read_line(&mut line).expect("a line");
-        let port = line
-            .trim()
-            .strip_prefix("ready ")
-            .and_then(|p| p.parse().ok());
-        Self {
-            port: port.unwrap_or_else(|| panic!("{name}: {line}")),
-            child,
-        }
+        let port = line.trim().strip_prefix("ready ").and_then(|p| p.parse().ok());
+        Self { port: port.unwrap_or_else(|| panic!("{name}: {line}")), child }
     }
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
         stream.set_nodelay(true).expect("a socket option");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(5)))
-            .expect("a socket option");
+        stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a socket option");
         stream
     }
 }
@@ -108,9 +100,7 @@ fn echo_keeps_order_and_loses_nothing() {
         std::thread::scope(|scope| {
             scope.spawn(|| writer.write_all(&sent).unwrap());
             let mut got = vec![0; sent.len()];
-            stream
-                .read_exact(&mut got)
-                .unwrap_or_else(|e| panic!("{name}: {e}"));
+            stream.read_exact(&mut got).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert!(got == sent, "{name}");
         });
     }
@@ -156,9 +146,7 @@ fn a_bounded_server_ends_itself_and_reports() {
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let port: u16 = line.trim().strip_prefix("ready ").unwrap().parse().unwrap();
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.write_all(&REQUEST.repeat(10)).unwrap();

@@ -40,17 +40,12 @@ pub fn run(mut args: Args) -> Result<()> {
     sys::raise_nofile()?;
     sys::pin(LOAD_CPU)?;
 
-    println!(
-        "{spec}, {}, {} connections",
-        plan.workload.name(),
-        plan.connections
-    );
+    println!("{spec}, {}, {} connections", plan.workload.name(), plan.connections);
     let (calls, long) = traced::<Perf>(spec, &plan, requests)?;
     match &calls {
-        Ok(calls) => println!(
-            "system calls a request: {:.3} (perf stat)",
-            *calls / requests as f64
-        ),
+        Ok(calls) => {
+            println!("system calls a request: {:.3} (perf stat)", *calls / requests as f64)
+        }
         Err(why) => println!("system calls a request: not from perf: {why}"),
     }
     // A tenth of the requests is enough for the names, and gives the second point of a slope.
@@ -81,23 +76,9 @@ fn traced<T: Tracer>(spec: Spec, plan: &Plan, requests: u64) -> Result<(Result<T
     let mut uring = ring::build(load::CQ)?;
     let mut load = Load::new(Ring::over(&mut uring)?, plan, &[server.port])?;
     let mut seen = Histogram::new();
-    load.slice(
-        0,
-        Bound {
-            time: LIMIT,
-            requests: WARM_UP,
-        },
-        &mut seen,
-    )?;
+    load.slice(0, Bound { time: LIMIT, requests: WARM_UP }, &mut seen)?;
     let tracer = T::attach(server.pid());
-    load.slice(
-        0,
-        Bound {
-            time: LIMIT,
-            requests,
-        },
-        &mut seen,
-    )?;
+    load.slice(0, Bound { time: LIMIT, requests }, &mut seen)?;
     let found = tracer.and_then(Tracer::finish);
     drop(load);
     Ok((found, server.stop()?))
@@ -112,14 +93,7 @@ fn instructions(spec: Spec, plan: &Plan) -> Result<f64> {
         let server = Server::start_under(&tool, spec, plan.workload, LIMIT)?;
         let mut uring = ring::build(load::CQ)?;
         let mut load = Load::new(Ring::over(&mut uring)?, plan, &[server.port])?;
-        load.slice(
-            0,
-            Bound {
-                time: LIMIT,
-                requests,
-            },
-            &mut Histogram::new(),
-        )?;
+        load.slice(0, Bound { time: LIMIT, requests }, &mut Histogram::new())?;
         drop(load);
         server.stop()?;
         profile.instructions()

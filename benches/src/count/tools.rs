@@ -33,14 +33,7 @@ impl Tracer for Perf {
 
     fn attach(pid: u32) -> Result<Self> {
         let mut command = Command::new("perf");
-        command.args([
-            "stat",
-            "-x,",
-            "-e",
-            "raw_syscalls:sys_enter",
-            "-p",
-            &pid.to_string(),
-        ]);
+        command.args(["stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p", &pid.to_string()]);
         let tool = Tool::start(
             command,
             "`apt install linux-perf`, and root or kernel.perf_event_paranoid=-1",
@@ -52,12 +45,8 @@ impl Tracer for Perf {
 
     fn finish(self) -> Result<f64> {
         let text = self.0.end()?;
-        let line = text
-            .lines()
-            .find(|line| line.contains("raw_syscalls:sys_enter"));
-        let count = line
-            .and_then(|line| line.split(',').next())
-            .and_then(|n| n.parse().ok());
+        let line = text.lines().find(|line| line.contains("raw_syscalls:sys_enter"));
+        let count = line.and_then(|line| line.split(',').next()).and_then(|n| n.parse().ok());
         count.ok_or_else(|| format!("no count from perf: {}", text.trim()).into())
     }
 }
@@ -96,18 +85,15 @@ impl Tracer for Strace {
 
     fn finish(self) -> Result<String> {
         let text = self.0.end()?;
-        let from = text
-            .find("syscall")
-            .ok_or_else(|| format!("no table from strace: {}", text.trim()))?;
+        let from =
+            text.find("syscall").ok_or_else(|| format!("no table from strace: {}", text.trim()))?;
         Ok(text[from..].trim_end().to_string())
     }
 }
 
 fn traced(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let tracer = status
-        .lines()
-        .find_map(|line| line.strip_prefix("TracerPid:"));
+    let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
     tracer.is_some_and(|pid| pid.trim() != "0")
 }
 
@@ -116,14 +102,9 @@ struct Tool(Child);
 
 impl Tool {
     fn start(mut command: Command, remedy: &str) -> Result<Self> {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn();
-        child
-            .map(Self)
-            .map_err(|e| format!("does not run ({e}); needs {remedy}").into())
+        child.map(Self).map_err(|e| format!("does not run ({e}); needs {remedy}").into())
     }
 
     fn end(mut self) -> Result<String> {
@@ -172,9 +153,7 @@ impl Profile {
     /// What to put before the server's command.
     pub fn command(&self) -> Vec<String> {
         let out = format!("--callgrind-out-file={}", self.0.display());
-        ["valgrind", "--tool=callgrind", "--quiet", &out]
-            .map(String::from)
-            .to_vec()
+        ["valgrind", "--tool=callgrind", "--quiet", &out].map(String::from).to_vec()
     }
 
     /// The count, once the server has ended.

@@ -17,10 +17,7 @@ pub struct Histogram {
 impl Histogram {
     /// An empty one.
     pub fn new() -> Self {
-        Self {
-            counts: Box::new([0; BUCKETS]),
-            total: 0,
-        }
+        Self { counts: Box::new([0; BUCKETS]), total: 0 }
     }
 
     /// Counts one value.

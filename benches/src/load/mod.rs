@@ -92,9 +92,7 @@ impl<'a> Load<'a> {
     pub fn new(ring: Ring<'a>, plan: &Plan, ports: &[u16]) -> Result<Self> {
         let n = plan.connections;
         let bufs = BufRing::new(&ring, BUFFERS, BUFFER)?;
-        let targets = (0..ports.len() as u32)
-            .map(|i| i * n..(i + 1) * n)
-            .collect();
+        let targets = (0..ports.len() as u32).map(|i| i * n..(i + 1) * n).collect();
         let one = match plan.workload {
             Workload::Echo => (0..plan.size.max(1)).map(|i| i as u8).collect(),
             Workload::Http | Workload::Close => request(plan.size),
@@ -117,9 +115,7 @@ impl<'a> Load<'a> {
             epoch: Instant::now(),
         };
         if plan.workload == Workload::Close {
-            load.ring
-                .submitter()
-                .register_files_sparse(load.conns.len() as u32)?;
+            load.ring.submitter().register_files_sparse(load.conns.len() as u32)?;
         } else {
             load.connect(ports)?;
         }
@@ -180,11 +176,7 @@ impl<'a> Load<'a> {
             }
         }
         let wall = Duration::from_nanos(now - start);
-        Ok(Slice {
-            requests: done * depth,
-            wall,
-            cpu: cpu_time().saturating_sub(cpu),
-        })
+        Ok(Slice { requests: done * depth, wall, cpu: cpu_time().saturating_sub(cpu) })
     }
 
     fn now(&self) -> u64 {
@@ -216,11 +208,7 @@ impl<'a> Load<'a> {
         }
         let linked = Flags::IO_LINK | Flags::SKIP_SUCCESS;
         if std::mem::replace(&mut conn.open, true) {
-            self.push(
-                opcode::Close::new(Fixed(slot)).build().flags(linked),
-                OTHER,
-                slot,
-            )?;
+            self.push(opcode::Close::new(Fixed(slot)).build().flags(linked), OTHER, slot)?;
         }
         let place = DestinationSlot::try_from_slot_target(slot)
             .map_err(|_| io::Error::other("too many slots"))?;
@@ -236,12 +224,9 @@ impl<'a> Load<'a> {
         )
         .build();
         let addr = &raw const self.addrs[target];
-        let connect = opcode::Connect::new(
-            Fixed(slot),
-            addr.cast(),
-            size_of::<libc::sockaddr_in>() as u32,
-        )
-        .build();
+        let connect =
+            opcode::Connect::new(Fixed(slot), addr.cast(), size_of::<libc::sockaddr_in>() as u32)
+                .build();
         for entry in [socket, reno, connect, send] {
             self.push(entry.flags(linked), OTHER, slot)?;
         }
@@ -294,9 +279,7 @@ fn sockaddr(port: u16) -> libc::sockaddr_in {
     libc::sockaddr_in {
         sin_family: libc::AF_INET as u16,
         sin_port: port.to_be(),
-        sin_addr: libc::in_addr {
-            s_addr: u32::from_ne_bytes([127, 0, 0, 1]),
-        },
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
         sin_zero: [0; 8],
     }
 }

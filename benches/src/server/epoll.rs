@@ -52,17 +52,10 @@ pub fn run(options: &Options) -> Result<()> {
         return Err("this server has no spinning before sleep".into());
     }
     let listener = sys::listen(options.port)?;
-    let port = std::net::TcpListener::from(listener.try_clone()?)
-        .local_addr()?
-        .port();
+    let port = std::net::TcpListener::from(listener.try_clone()?).local_addr()?.port();
     let stop = sys::stop_fd()?;
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(
-        &poll,
-        &listener,
-        EventData::new_u64(LISTENER),
-        EventFlags::IN,
-    )?;
+    epoll::add(&poll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
     epoll::add(&poll, &stop, EventData::new_u64(STOP), EventFlags::IN)?;
     let mut server = Server {
         poll,
@@ -97,18 +90,9 @@ impl Server {
             if self.conns.len() <= at {
                 self.conns.resize_with(at + 1, || None);
             }
-            epoll::add(
-                &self.poll,
-                &fd,
-                EventData::new_u64(at as u64),
-                EventFlags::IN,
-            )?;
-            self.conns[at] = Some(Conn {
-                fd,
-                scanner: Scanner::default(),
-                owed: 0,
-                unsent: Vec::new(),
-            });
+            epoll::add(&self.poll, &fd, EventData::new_u64(at as u64), EventFlags::IN)?;
+            self.conns[at] =
+                Some(Conn { fd, scanner: Scanner::default(), owed: 0, unsent: Vec::new() });
         }
         Ok(())
     }
@@ -122,19 +106,14 @@ impl Server {
         let then = if waited && flags.contains(EventFlags::OUT) {
             conn.flush(self.workload).unwrap_or(Then::Close)
         } else {
-            conn.read(self.workload, &mut self.buf)
-                .unwrap_or(Then::Close)
+            conn.read(self.workload, &mut self.buf).unwrap_or(Then::Close)
         };
         let waits = !conn.unsent.is_empty();
         if then == Then::Close {
             // Dropping the descriptor takes it out of epoll.
             self.conns[at] = None;
         } else if waits != waited {
-            let flags = if waits {
-                EventFlags::OUT
-            } else {
-                EventFlags::IN
-            };
+            let flags = if waits { EventFlags::OUT } else { EventFlags::IN };
             epoll::modify(&self.poll, &conn.fd, EventData::new_u64(at as u64), flags)?;
         }
         Ok(())
@@ -162,11 +141,7 @@ impl Conn {
     /// Sends what is owed, as far as the socket takes it.
     fn answer(&mut self, workload: Workload) -> io::Result<Then> {
         while self.owed > 0 && self.unsent.is_empty() {
-            let bytes = if workload == Workload::Close {
-                replies(1)
-            } else {
-                replies(self.owed)
-            };
+            let bytes = if workload == Workload::Close { replies(1) } else { replies(self.owed) };
             let count = (bytes.len() / REPLY.len()) as u32;
             self.send(bytes)?;
             served(count);

@@ -6,7 +6,7 @@
 //! returns after SIGTERM.
 
 mod epoll;
-mod kio;
+pub mod kio;
 mod limit;
 mod tokio;
 
@@ -47,10 +47,7 @@ impl Kind {
     ];
 
     fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(_, kind)| *kind == self)
-            .map_or("?", |(name, _)| name)
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("?", |(name, _)| name)
     }
 }
 
@@ -77,13 +74,8 @@ impl FromStr for Spec {
 
     fn from_str(s: &str) -> Result<Self, String> {
         let (name, spin) = s.split_once('@').unwrap_or((s, "0"));
-        let spin = spin
-            .parse()
-            .map_err(|_| format!("`{s}`: what follows @ is microseconds"))?;
-        let kind = Kind::ALL
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, kind)| *kind);
+        let spin = spin.parse().map_err(|_| format!("`{s}`: what follows @ is microseconds"))?;
+        let kind = Kind::ALL.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
         let known = Kind::ALL.map(|(name, _)| name).join(", ");
         let kind = kind.ok_or_else(|| format!("unknown server `{name}`: {known}"))?;
         Ok(Self { kind, spin })
@@ -118,10 +110,7 @@ pub fn run(kind: Kind, options: &Options) -> Result<()> {
     }
     let made = Count::now().since(READY.get().copied().unwrap_or_default());
     let requests = SERVED.load(Relaxed);
-    eprintln!(
-        "allocations={} bytes={} requests={requests}",
-        made.calls, made.bytes
-    );
+    eprintln!("allocations={} bytes={} requests={requests}", made.calls, made.bytes);
     Ok(())
 }
 

@@ -22,18 +22,15 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let workload = options.workload;
     let listener = std::net::TcpListener::from(sys::listen(options.port)?);
-    Builder::new_current_thread()
-        .enable_io()
-        .build()?
-        .block_on(async move {
-            let listener = TcpListener::from_std(listener)?;
-            let mut stop = signal(SignalKind::terminate())?;
-            let port = listener.local_addr()?.port();
-            ::tokio::spawn(accept(listener, workload));
-            ready(port)?;
-            stop.recv().await;
-            Ok(())
-        })
+    Builder::new_current_thread().enable_io().build()?.block_on(async move {
+        let listener = TcpListener::from_std(listener)?;
+        let mut stop = signal(SignalKind::terminate())?;
+        let port = listener.local_addr()?.port();
+        ::tokio::spawn(accept(listener, workload));
+        ready(port)?;
+        stop.recv().await;
+        Ok(())
+    })
 }
 
 async fn accept(listener: TcpListener, workload: Workload) {

@@ -124,7 +124,7 @@ impl Store {
     }
 
     pub(crate) fn header(&self, index: u32) -> &'static Header {
-        &self.headers.get()[index as usize]
+        self.headers.at(index as usize)
     }
 
     pub(crate) fn headers(&self) -> &'static [Header] {
@@ -148,16 +148,6 @@ impl Store {
         let all = self.headers.get().len() as u32;
         let (free, in_ring) = (self.free_count.get(), self.in_ring.get());
         (free, in_ring, all - free - in_ring)
-    }
-
-    #[inline]
-    fn held_changed(&self) {
-        let Some(tasks) = self.tasks.get() else {
-            return;
-        };
-        let held = u64::from(self.count().2);
-        tasks.counters.buffers.set(held);
-        tasks.counters.buffers_peak.peak(held);
     }
 
     fn pop_free(&self) -> Option<u32> {
@@ -204,7 +194,6 @@ impl Store {
         header.holders.set(1);
         header.account.set(0);
         self.in_ring.set(self.in_ring.get() - 1);
-        self.held_changed();
         Some(index)
     }
 
@@ -215,7 +204,6 @@ impl Store {
         header.state.set(State::Held);
         header.holders.set(1);
         header.account.set(0);
-        self.held_changed();
         Some(index)
     }
 
@@ -241,7 +229,6 @@ impl Store {
         header.next.set(self.free.replace(index + 1));
         self.free_count.set(self.free_count.get() + 1);
         self.returned.set(true);
-        self.held_changed();
         if !self.waiters.is_empty()
             && let Some(tasks) = self.tasks.get()
         {

@@ -42,19 +42,26 @@ impl Future for Recv<'_> {
         let this = self.project();
         let parts = this.socket.core.parts()?;
         let at = this.socket.at;
-        if *this.idle && parts.stopping.get() && !parts.io.has_received(at) {
+        let ends = *this.idle && parts.stopping.get();
+        if ends && parts.io.is_quiet(at) {
             return Poll::Ready(Ok(None));
         }
         match parts.io.receive(at, cx) {
             Received::Data(buf) => Poll::Ready(Ok(Some(buf))),
             Received::End => Poll::Ready(Ok(None)),
             Received::Failed(error) => Poll::Ready(Err(error)),
-            Received::Nothing => match parts.io.recv_timeout(at) {
-                None => Poll::Pending,
-                Some(span) => {
-                    wait_at_most(this.sleep, || Sleep::from_turn(&parts.timers, span), cx)
+            Received::Nothing => {
+                if ends && !parts.io.waits_for_buffer(at) {
+                    // A request may lie in the socket already: the next turn tells.
+                    cx.waker().wake_by_ref();
                 }
-            },
+                match parts.io.recv_timeout(at) {
+                    None => Poll::Pending,
+                    Some(span) => {
+                        wait_at_most(this.sleep, || Sleep::from_turn(&parts.timers, span), cx)
+                    }
+                }
+            }
         }
     }
 }

@@ -85,11 +85,11 @@ impl Io {
         real_fds: bool,
     ) -> Result<u8> {
         use rustix::fd::IntoRawFd;
-        let free = self.memory().listeners.iter().position(|l| l.state.get() == State::Free);
+        let free = self.listeners.get().iter().position(|l| l.state.get() == State::Free);
         let Some(index) = free else {
             return Err(Error::Other("all listener slots of this worker are taken (8)"));
         };
-        let listener = &self.memory().listeners[index];
+        let listener = &self.listeners.get()[index];
         listener.state.set(State::Open);
         listener.real_fds.set(real_fds);
         listener.fd.set(fd.into_raw_fd());
@@ -101,7 +101,7 @@ impl Io {
     }
 
     fn listener(&self, index: u8) -> &'static Listener {
-        &self.memory().listeners[usize::from(index)]
+        &self.listeners.get()[usize::from(index)]
     }
 
     pub(crate) fn listener_addr(&self, index: u8) -> Option<core::net::SocketAddr> {
@@ -117,7 +117,7 @@ impl Io {
         cx: &Context<'_>,
     ) -> Poll<Result<Accepted>> {
         let listener = self.listener(index);
-        if let Some(at) = listener.queue.pop(self.memory().sockets) {
+        if let Some(at) = listener.queue.pop(self.sockets.get()) {
             node.leave();
             listener.waiting.set(false);
             listener.queued.set(listener.queued.get() - 1);
@@ -138,6 +138,10 @@ impl Io {
             self.disarm(index);
         } else if listener.state.get() == State::Open {
             self.arm_accepts(index);
+            if stopping && listener.armed.get() > 0 {
+                // Too early to know: the next turn tells, even if nobody connects.
+                cx.waker().wake_by_ref();
+            }
         }
         if listener.armed.get() == 0 {
             // Every socket slot is taken: clients wait in the backlog.
@@ -236,7 +240,7 @@ impl Io {
         if !listener.queue.is_empty() {
             listener.batch.set((listener.batch.get() * 2).min(BATCH_MAX));
         }
-        listener.queue.push(self.memory().sockets, at);
+        listener.queue.push(self.sockets.get(), at);
         listener.queued.set(listener.queued.get() + 1);
         listener.waiter.wake(self.tasks());
     }
@@ -258,12 +262,12 @@ impl Io {
 
     /// Whether somebody waits in an `accept` that a stop has not ended yet.
     pub(crate) fn is_accepting(&self) -> bool {
-        self.memory().listeners.iter().any(|l| l.state.get() != State::Free && l.waiting.get())
+        self.listeners.get().iter().any(|l| l.state.get() != State::Free && l.waiting.get())
     }
 
     /// While stopping: wakes who waits in an `accept` that has seen the backlog empty by now.
     pub(crate) fn nudge_listeners(&self) {
-        for listener in self.memory().listeners {
+        for listener in self.listeners.get() {
             if listener.state.get() == State::Open
                 && listener.waiting.get()
                 && self.backlog_is_empty(listener)
@@ -275,7 +279,7 @@ impl Io {
 
     /// Wakes all who wait in `accept`, to see that the worker stops.
     pub(crate) fn wake_listeners(&self) {
-        for listener in self.memory().listeners {
+        for listener in self.listeners.get() {
             listener.waiter.wake(self.tasks());
         }
     }
@@ -291,7 +295,7 @@ impl Io {
         self.disarm(index);
         // Ends the listening now: clients are refused, not left to wait for nobody.
         close_fd(listener.fd.replace(-1));
-        while let Some(at) = listener.queue.pop(self.memory().sockets) {
+        while let Some(at) = listener.queue.pop(self.sockets.get()) {
             listener.queued.set(listener.queued.get() - 1);
             self.close(at);
         }

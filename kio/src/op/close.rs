@@ -14,7 +14,7 @@ impl Io {
     /// 1 of a socket: a free slot, opening.
     pub(super) fn take_socket(&self) -> Option<u32> {
         let at = match self.free.get() {
-            0 if (self.fresh.get() as usize) < self.memory().sockets.len() => {
+            0 if (self.fresh.get() as usize) < self.sockets.get().len() => {
                 let fresh = self.fresh.get();
                 self.fresh.set(fresh + 1);
                 fresh
@@ -197,7 +197,7 @@ impl Io {
 
     /// Closes every listener and every socket, as the worker ends.
     pub(crate) fn close_all(&self) {
-        for index in 0..self.memory().listeners.len() {
+        for index in 0..self.listeners.get().len() {
             self.close_listener(index as u8);
         }
         for at in 0..self.fresh.get() {

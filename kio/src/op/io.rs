@@ -9,7 +9,7 @@ use crate::buf::Store;
 use crate::error::Held;
 use crate::metrics::Counters;
 use crate::ring::{Cqe, Features};
-use crate::task::{Tasks, WaitList};
+use crate::task::{Table, Tasks, WaitList};
 
 /// The tables a worker's [`Io`] works on.
 #[derive(Clone, Copy)]
@@ -26,7 +26,12 @@ pub(crate) struct IoMemory {
 /// One worker's operations, sockets and buffers. A static; all zero while idle.
 pub(crate) struct Io {
     pub(crate) bufs: Store,
-    memory: Cell<Option<IoMemory>>,
+    pub(super) slots: Table<Slot>,
+    pub(super) sockets: Table<Socket>,
+    outboxes: Table<Outbox>,
+    pub(super) entries: Table<OutEntry>,
+    pub(super) entry_bufs: Table<Cell<u32>>,
+    pub(super) listeners: Table<Listener>,
     tasks: Cell<Option<&'static Tasks>>,
     pub(super) features: Cell<Features>,
     /// Buffers a connection may have queued.
@@ -58,7 +63,12 @@ impl Io {
     pub(crate) const fn new() -> Self {
         Self {
             bufs: Store::new(),
-            memory: Cell::new(None),
+            slots: Table::new(),
+            sockets: Table::new(),
+            outboxes: Table::new(),
+            entries: Table::new(),
+            entry_bufs: Table::new(),
+            listeners: Table::new(),
             tasks: Cell::new(None),
             features: Cell::new(Features { recv_cap: false }),
             window: Cell::new(0),
@@ -86,19 +96,17 @@ impl Io {
         outbox: u16,
     ) {
         self.tasks.set(Some(tasks));
-        self.memory.set(Some(memory));
+        self.slots.set(memory.slots);
+        self.sockets.set(memory.sockets);
+        self.outboxes.set(memory.outboxes);
+        self.entries.set(memory.entries);
+        self.entry_bufs.set(memory.entry_bufs);
+        self.listeners.set(memory.listeners);
         self.features.set(features);
         self.window.set(window);
         self.outbox.set(outbox);
         self.free.set(0);
         self.fresh.set(0);
-    }
-
-    #[inline]
-    pub(crate) fn memory(&self) -> &IoMemory {
-        // SAFETY: `memory` is written in `set_up` only, before any use and any reference to it.
-        let memory = unsafe { &*self.memory.as_ptr() };
-        memory.as_ref().expect("a worker's memory is set up before it is used")
     }
 
     #[inline]
@@ -113,12 +121,17 @@ impl Io {
 
     #[inline]
     pub(super) fn slot(&self, index: u32) -> &'static Slot {
-        &self.memory().slots[index as usize]
+        self.slots.at(index as usize)
     }
 
     #[inline]
     pub(super) fn socket(&self, index: u32) -> &'static Socket {
-        &self.memory().sockets[index as usize]
+        self.sockets.at(index as usize)
+    }
+
+    #[inline]
+    pub(super) fn outbox_of(&self, socket: u32) -> &'static Outbox {
+        self.outboxes.at(socket as usize)
     }
 
     /// Operations in the kernel.
@@ -137,7 +150,6 @@ impl Io {
     /// wake-up from outside.
     #[inline]
     pub(crate) fn complete(&self, cqe: Cqe) -> bool {
-        self.counters().completed.add(1);
         match Tag::decode(cqe.user_data) {
             Tag::Op { slot, generation } => self.complete_op(slot, generation, cqe),
             Tag::Cancel => {
@@ -153,7 +165,7 @@ impl Io {
 
     #[inline]
     fn complete_op(&self, index: u32, generation: u32, cqe: Cqe) {
-        let slot = match self.memory().slots.get(index as usize) {
+        let slot = match self.slots.get().get(index as usize) {
             Some(slot)
                 if slot.generation.get() == generation
                     && !matches!(slot.state.get(), State::Free | State::Queued) =>
@@ -186,14 +198,12 @@ impl Io {
     /// The terminal completion arrived: the slot is free again.
     fn retire(&self, index: u32, slot: &'static Slot) {
         if slot.state.get() == State::Cancelling {
-            self.cleanup.leave(self.memory().slots, index);
+            self.cleanup.leave(self.slots.get(), index);
         }
         slot.state.set(State::Free);
         slot.kind.set(Kind::None);
         slot.generation.set(slot.generation.get().wrapping_add(1));
-        let in_flight = self.in_flight.get() - 1;
-        self.in_flight.set(in_flight);
-        self.counters().in_flight.set(u64::from(in_flight));
+        self.in_flight.set(self.in_flight.get() - 1);
     }
 
     /// A completion of nothing we know: its buffer is taken back all the same.
@@ -207,10 +217,12 @@ impl Io {
 
     // ---- the end ----
 
-    /// What is still held.
+    /// What is still held: sockets that are not closed, and handles of those that are. A slot must
+    /// not be used again while an old handle counts for it.
     pub(crate) fn held(&self, held: &mut Held) {
         held.ops += self.in_flight.get();
-        held.sockets += self.used.get();
+        // No table before a worker's set-up, which may have failed.
+        held.sockets += self.sockets.get().iter().filter(|socket| socket.is_held()).count() as u32;
         self.bufs.held(held);
     }
 

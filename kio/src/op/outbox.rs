@@ -84,8 +84,6 @@ pub(crate) struct Outbox {
     pub(super) len: Cell<u16>,
     /// How many from the head are in flight; they are contiguous.
     pub(super) in_flight: Cell<u16>,
-    /// Bytes in flight.
-    pub(super) bytes: Cell<usize>,
     /// Written before a gathered send is pushed, read by the kernel until it completes.
     message: UnsafeCell<Message>,
 }
@@ -110,7 +108,6 @@ impl Outbox {
             head: Cell::new(0),
             len: Cell::new(0),
             in_flight: Cell::new(0),
-            bytes: Cell::new(0),
             message: UnsafeCell::new(Message {
                 name: 0,
                 name_len: 0,

@@ -15,13 +15,18 @@ impl Io {
         slot.state.set(State::Queued);
         slot.kind.set(kind);
         let queue = if kind == Kind::Close { &self.cleanup } else { &self.work };
-        queue.push(self.memory().slots, index);
+        queue.push(self.slots.get(), index);
     }
 
     /// Whether the slot's operation is queued or in the kernel.
     #[inline]
     pub(super) fn is_busy(&self, index: u32) -> bool {
         self.slot(index).state.get() != State::Free
+    }
+
+    /// Whether the slot's operation is in the kernel and nobody gave it up.
+    pub(super) fn is_submitted(&self, index: u32) -> bool {
+        self.slot(index).state.get() == State::Submitted
     }
 
     /// 3 and 5: gives an operation up. One that is queued never reaches the kernel, and true is
@@ -31,14 +36,14 @@ impl Io {
         let slot = self.slot(index);
         match slot.state.get() {
             State::Queued => {
-                self.work.leave(self.memory().slots, index);
+                self.work.leave(self.slots.get(), index);
                 slot.state.set(State::Free);
                 slot.kind.set(Kind::None);
                 true
             }
             State::Submitted => {
                 slot.state.set(State::Cancelling);
-                self.cleanup.push(self.memory().slots, index);
+                self.cleanup.push(self.slots.get(), index);
                 false
             }
             State::Free | State::Cancelling | State::Cancelled => false,
@@ -61,10 +66,10 @@ impl Io {
     #[inline]
     pub(crate) fn next_sqe(&self) -> Option<Sqe> {
         if let Some(index) = self.next_cleanup() {
-            self.cleanup.leave(self.memory().slots, index);
+            self.cleanup.leave(self.slots.get(), index);
             return Some(self.cleanup_sqe(index));
         }
-        let index = self.work.pop(self.memory().slots)?;
+        let index = self.work.pop(self.slots.get())?;
         Some(self.push(index))
     }
 
@@ -84,12 +89,7 @@ impl Io {
     fn push(&self, index: u32) -> Sqe {
         let slot = self.slot(index);
         slot.state.set(State::Submitted);
-        let in_flight = self.in_flight.get() + 1;
-        self.in_flight.set(in_flight);
-        let counters = self.counters();
-        counters.submitted.add(1);
-        counters.in_flight.set(u64::from(in_flight));
-        counters.in_flight_peak.peak(u64::from(in_flight));
+        self.in_flight.set(self.in_flight.get() + 1);
         let at = index / OPS_A_SOCKET;
         let sqe = match slot.kind.get() {
             Kind::Recv => self.recv_sqe(at),

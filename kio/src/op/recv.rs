@@ -239,6 +239,17 @@ impl Io {
         self.socket(at).rx_head.get() != 0
     }
 
+    /// Whether nothing has arrived, as far as the kernel was asked: a receive that was pushed in an
+    /// earlier turn took what there was.
+    pub(crate) fn is_quiet(&self, at: u32) -> bool {
+        !self.has_received(at) && self.is_submitted(recv_op(at))
+    }
+
+    /// Whether the socket found no buffer and waits in line; its receiver is woken when it is fed.
+    pub(crate) fn waits_for_buffer(&self, at: u32) -> bool {
+        self.socket(at).has(flag::STARVED)
+    }
+
     pub(super) fn drop_received(&self, at: u32) {
         while let Some(index) = self.pop_received(at) {
             self.bufs.release(index);
@@ -255,7 +266,7 @@ impl Io {
         let socket = self.socket(at);
         if !socket.has(flag::STARVED) {
             socket.set(flag::STARVED);
-            self.starved.push(self.memory().sockets, at);
+            self.starved.push(self.sockets.get(), at);
         }
     }
 
@@ -263,7 +274,7 @@ impl Io {
         let socket = self.socket(at);
         if socket.has(flag::STARVED) {
             socket.unset(flag::STARVED);
-            self.starved.leave(self.memory().sockets, at);
+            self.starved.leave(self.sockets.get(), at);
         }
     }
 
@@ -282,6 +293,8 @@ impl Io {
             self.leave_starved(at);
             self.socket(at).set(flag::POLL_FIRST);
             self.arm(at);
+            // While the pool stops, who waits between requests looks whether one is there.
+            self.socket(at).rx_waiter.wake(self.tasks());
         }
     }
 
@@ -295,7 +308,7 @@ impl Io {
     /// hold most and moved no byte in that time, until an eighth of the store comes back.
     #[cold]
     pub(crate) fn reset_stalled(&self, stall_ms: u32) {
-        let sockets = self.memory().sockets;
+        let sockets = self.sockets.get();
         let used = &sockets[..self.fresh.get() as usize];
         for socket in used {
             socket.holds.set(0);

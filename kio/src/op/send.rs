@@ -35,7 +35,7 @@ impl Io {
         if out.is_empty() {
             return Ok(());
         }
-        if self.memory().outboxes[at as usize].len.get() == self.outbox.get() {
+        if self.outbox_of(at).len.get() == self.outbox.get() {
             return Err(out);
         }
         match out {
@@ -53,7 +53,7 @@ impl Io {
 
     /// Adds a buffer of ours that later copies may join.
     pub(crate) fn push_joinable(&self, at: u32, buf: BufMut) -> core::result::Result<(), BufMut> {
-        if self.memory().outboxes[at as usize].len.get() == self.outbox.get() {
+        if self.outbox_of(at).len.get() == self.outbox.get() {
             return Err(buf);
         }
         let (index, bytes, len) = buf.freeze().into_parts();
@@ -65,12 +65,12 @@ impl Io {
 
     #[inline]
     fn push_entry(&self, at: u32, base: *const u8, len: usize, buf: u32) {
-        let outbox = &self.memory().outboxes[at as usize];
+        let outbox = self.outbox_of(at);
         let place = self.entry_index(at, outbox.len.get());
-        let entry = &self.memory().entries[place];
+        let entry = self.entries.at(place);
         entry.base.set(base);
         entry.len.set(len);
-        self.memory().entry_bufs[place].set(buf);
+        self.entry_bufs.at(place).set(buf);
         outbox.len.set(outbox.len.get() + 1);
     }
 
@@ -78,7 +78,7 @@ impl Io {
     #[inline]
     fn entry_index(&self, at: u32, nth: u16) -> usize {
         let size = self.outbox.get();
-        let mut place = self.memory().outboxes[at as usize].head.get() + nth;
+        let mut place = self.outbox_of(at).head.get() + nth;
         if place >= size {
             place -= size;
         }
@@ -88,14 +88,14 @@ impl Io {
     /// Copies bytes behind the last entry, where that is a buffer of ours with room that is not in
     /// flight. Returns how many.
     pub(crate) fn join_out(&self, at: u32, bytes: &[u8]) -> usize {
-        let outbox = &self.memory().outboxes[at as usize];
+        let outbox = self.outbox_of(at);
         let joinable = self.socket(at).has(flag::JOINABLE);
         if !joinable || outbox.len.get() == outbox.in_flight.get() {
             return 0;
         }
         let place = self.entry_index(at, outbox.len.get() - 1);
-        let entry = &self.memory().entries[place];
-        let Some(index) = self.memory().entry_bufs[place].get().checked_sub(1) else {
+        let entry = self.entries.at(place);
+        let Some(index) = self.entry_bufs.at(place).get().checked_sub(1) else {
             return 0;
         };
         let used = entry.base.get().addr() - self.bufs.addr(index).addr() + entry.len.get();
@@ -113,7 +113,7 @@ impl Io {
     /// Sends what was pushed, until all of it is out.
     #[inline]
     pub(crate) fn start_flush(&self, at: u32) {
-        let outbox = &self.memory().outboxes[at as usize];
+        let outbox = self.outbox_of(at);
         if outbox.len.get() > 0 && !self.is_busy(send_op(at)) {
             self.submit(send_op(at), Kind::Send);
         }
@@ -122,7 +122,7 @@ impl Io {
     /// Waits until the outbox is empty, or has failed.
     #[inline]
     pub(crate) fn poll_flush(&self, at: u32, cx: &Context<'_>) -> Poll<Result<()>> {
-        let outbox = &self.memory().outboxes[at as usize];
+        let outbox = self.outbox_of(at);
         if outbox.len.get() == 0 {
             return Poll::Ready(self.writable(at));
         }
@@ -139,13 +139,12 @@ impl Io {
     /// The SQE of a send: all entries that lie in one piece, one plain or many gathered.
     #[inline]
     pub(super) fn send_sqe(&self, at: u32) -> Sqe {
-        let outbox = &self.memory().outboxes[at as usize];
+        let outbox = self.outbox_of(at);
         let size = self.outbox.get();
         let count = outbox.len.get().min(size - outbox.head.get());
         let first = self.entry_index(at, 0);
-        let entries: &[OutEntry] = &self.memory().entries[first..first + usize::from(count)];
+        let entries: &[OutEntry] = &self.entries.get()[first..first + usize::from(count)];
         outbox.in_flight.set(count);
-        outbox.bytes.set(entries.iter().map(|entry| entry.len.get()).sum());
         match entries {
             [one] if u32::try_from(one.len.get()).is_ok() => {
                 // SAFETY: static bytes, or of a buffer that the outbox holds; the entry stays until
@@ -160,7 +159,7 @@ impl Io {
 
     pub(super) fn send_completed(&self, at: u32, result: i32) {
         let socket = self.socket(at);
-        let outbox = &self.memory().outboxes[at as usize];
+        let outbox = self.outbox_of(at);
         outbox.in_flight.set(0);
         if result > 0 {
             self.counters().sent.add(result as u64);
@@ -185,9 +184,9 @@ impl Io {
     /// Takes `n` sent bytes off the front.
     #[inline]
     fn sent(&self, at: u32, mut n: usize) {
-        let outbox = &self.memory().outboxes[at as usize];
+        let outbox = self.outbox_of(at);
         while n > 0 && outbox.len.get() > 0 {
-            let entry = &self.memory().entries[self.entry_index(at, 0)];
+            let entry = self.entries.at(self.entry_index(at, 0));
             if n < entry.len.get() {
                 entry.base.set(entry.base.get().wrapping_add(n));
                 entry.len.set(entry.len.get() - n);
@@ -200,9 +199,9 @@ impl Io {
 
     #[inline]
     fn pop_entry(&self, at: u32) {
-        let outbox = &self.memory().outboxes[at as usize];
+        let outbox = self.outbox_of(at);
         let place = self.entry_index(at, 0);
-        let buf = self.memory().entry_bufs[place].replace(0);
+        let buf = self.entry_bufs.at(place).replace(0);
         let head = outbox.head.get() + 1;
         outbox.head.set(if head == self.outbox.get() { 0 } else { head });
         outbox.len.set(outbox.len.get() - 1);
@@ -215,10 +214,10 @@ impl Io {
     /// Lets go of everything in the outbox; nothing of it may be in flight.
     pub(super) fn drop_outbox(&self, at: u32) {
         debug_assert!(!self.is_busy(send_op(at)));
-        while self.memory().outboxes[at as usize].len.get() > 0 {
+        while self.outbox_of(at).len.get() > 0 {
             self.pop_entry(at);
         }
-        self.memory().outboxes[at as usize].head.set(0);
+        self.outbox_of(at).head.set(0);
     }
 
     /// Gives the write half up in the middle, for a send timeout: what is in flight is cancelled,

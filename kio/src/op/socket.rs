@@ -123,6 +123,11 @@ impl Socket {
         }
     }
 
+    /// Whether somebody has it: a handle, or the kernel.
+    pub(super) fn is_held(&self) -> bool {
+        self.state.get() != State::Free || self.handles.get() > 0
+    }
+
     #[inline]
     pub(super) fn has(&self, flag: u16) -> bool {
         self.flags.get() & flag != 0

@@ -89,6 +89,14 @@ impl<T> Table<T> {
         self.len.set(table.len());
     }
 
+    /// The `nth`, which must be inside.
+    #[inline(always)]
+    pub(crate) fn at(&self, nth: usize) -> &'static T {
+        assert!(nth < self.len.get());
+        // SAFETY: inside one `&'static [T]`.
+        unsafe { &*self.first.get().add(nth) }
+    }
+
     #[inline(always)]
     pub(crate) fn get(&self) -> &'static [T] {
         if self.first.get().is_null() {

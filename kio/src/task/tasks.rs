@@ -92,11 +92,11 @@ impl Tasks {
     }
 
     fn header(&self, index: u32) -> &'static Header {
-        &self.headers.get()[index as usize]
+        self.headers.at(index as usize)
     }
 
     fn arena_of(&self, header: &Header) -> &'static Arena {
-        &self.arenas.get()[usize::from(header.arena.get())]
+        self.arenas.at(usize::from(header.arena.get()))
     }
 
     pub(super) fn body(&self, index: u32) -> (&'static Header, *mut u8) {
@@ -208,7 +208,7 @@ impl Tasks {
     }
 
     pub(super) fn arena(&self, arena: u16) -> &'static Arena {
-        &self.arenas.get()[usize::from(arena)]
+        self.arenas.at(usize::from(arena))
     }
 
     /// The last arena: calls from outside.
@@ -317,7 +317,6 @@ impl Tasks {
             self.drop_future(index);
             return;
         }
-        self.counters.polls.add(1);
         self.current.set(index + 1);
         let waker = ManuallyDrop::new(waker::waker(header));
         let mut cx = Context::from_waker(&waker);

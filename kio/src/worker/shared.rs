@@ -223,7 +223,11 @@ impl Shared {
         }
         let go = locked.error.is_none() && locked.ended == 0;
         drop(locked);
-        go && (self.change(Phase::Starting, Phase::Running) || self.phase() == Phase::Running)
+        if go {
+            // Where a stop came first the worker runs all the same: clients may be waiting already.
+            self.change(Phase::Starting, Phase::Running);
+        }
+        go
     }
 
     /// A worker has ended, holding this.

@@ -8,9 +8,10 @@ use crate::ring::{Ring, Wait, sys};
 
 /// Tasks polled a turn, before the ring is looked at again: no task starves I/O.
 const POLLS_A_TURN: u32 = 256;
-/// Turns a stopped worker takes to collect its last completions, before it gives up: each waits at
-/// most `LAST_WAIT`.
-const LAST_TURNS: u32 = 100;
+/// How long a stopped worker collects its last completions before it gives up. A time and not a
+/// number of turns: a turn cancels 64 operations and ends as few as 20, of which there may be 65,536.
+const LAST_SPAN: u64 = 5_000_000_000;
+/// How long one wait for them is, at most.
 const LAST_WAIT: u64 = 50_000_000;
 /// How long a stopping worker waits for one more connection of the backlog.
 const ACCEPT_WAIT: u64 = 1_000_000;
@@ -83,20 +84,28 @@ impl<'a> Loop<'a> {
 
     #[inline]
     fn take_completions(&mut self) {
+        let mut taken = 0;
         while let Some(cqe) = self.ring.pop() {
+            taken += 1;
             if self.parts.io.complete(cqe) && !cqe.more() {
                 self.arm_wake = true;
             }
         }
+        // Counted once a turn, when most is in use: arrivals hold their buffers.
+        let counters = &self.parts.tasks.counters;
+        counters.completed.add(taken);
+        let held = u64::from(self.parts.io.bufs.count().2);
+        counters.buffers.set(held);
+        counters.buffers_peak.peak(held);
     }
 
     #[inline]
     fn poll_tasks(&mut self) {
-        for _ in 0..POLLS_A_TURN {
-            if !self.parts.tasks.poll_next() {
-                return;
-            }
+        let mut polls = 0;
+        while polls < POLLS_A_TURN && self.parts.tasks.poll_next() {
+            polls += 1;
         }
+        self.parts.tasks.counters.polls.add(polls.into());
     }
 
     /// Everything but the ring: the clock and its timers, other threads, the phase, the starved.
@@ -274,8 +283,9 @@ impl<'a> Loop<'a> {
         parts.tasks.drop_all();
         drop_state();
         parts.io.close_all();
-        for _ in 0..LAST_TURNS {
-            if parts.io.in_flight() == 0 && parts.io.sockets_used() == 0 {
+        let give_up = sys::monotonic().saturating_add(LAST_SPAN);
+        while parts.io.in_flight() > 0 || parts.io.sockets_used() > 0 {
+            if sys::monotonic() >= give_up {
                 break;
             }
             self.push();

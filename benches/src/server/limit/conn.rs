@@ -89,10 +89,7 @@ impl Queues {
         // SAFETY: all-zero is a valid message: no name, no parts, no control data.
         let message: Message = unsafe { std::mem::zeroed() };
         let count = usize::from(count);
-        Self {
-            links: vec![Link { next: NONE, len: 0 }; count],
-            messages: vec![message; count],
-        }
+        Self { links: vec![Link { next: NONE, len: 0 }; count], messages: vec![message; count] }
     }
 
     /// Adds a received buffer to the connection's list.
@@ -120,10 +117,8 @@ impl Queues {
         let (mut id, mut count) = (first, 0);
         while id != NONE && count < GATHER {
             let link = self.links[usize::from(id)];
-            message.parts[count] = libc::iovec {
-                iov_base: addr(id).cast(),
-                iov_len: link.len as usize,
-            };
+            message.parts[count] =
+                libc::iovec { iov_base: addr(id).cast(), iov_len: link.len as usize };
             (id, count) = (link.next, count + 1);
         }
         conn.flying = count as u8;

@@ -42,9 +42,7 @@ const SHUT: u64 = 6;
 /// Serves until SIGTERM, with `buffers` receive buffers.
 pub fn run(options: &Options, buffers: u16) -> Result<()> {
     let listener = sys::listen(options.port)?;
-    let port = std::net::TcpListener::from(listener.try_clone()?)
-        .local_addr()?
-        .port();
+    let port = std::net::TcpListener::from(listener.try_clone()?).local_addr()?.port();
     let stop = sys::stop_fd()?;
     let slots = sys::raise_nofile()?.min(TABLE) as u32;
 
@@ -122,9 +120,7 @@ impl Server<'_> {
     }
 
     fn accept(&mut self) -> io::Result<()> {
-        let entry = opcode::AcceptMulti::new(self.listener)
-            .allocate_file_index(true)
-            .build();
+        let entry = opcode::AcceptMulti::new(self.listener).allocate_file_index(true).build();
         self.push(entry, ACCEPT, 0)
     }
 
@@ -139,22 +135,14 @@ impl Server<'_> {
                 return Err(io::Error::from_raw_os_error(-cqe.result()));
             }
         }
-        if !cqueue::more(cqe.flags()) {
-            self.accept()
-        } else {
-            Ok(())
-        }
+        if !cqueue::more(cqe.flags()) { self.accept() } else { Ok(()) }
     }
 
     /// Arms the receive: multishot, but for `close`, whose connection lives for one request.
     #[inline]
     fn recv(&mut self, slot: u32) -> io::Result<()> {
         self.conns[slot as usize].receiving = true;
-        let shot = if self.workload == Workload::Close {
-            0
-        } else {
-            RECV_MULTISHOT
-        };
+        let shot = if self.workload == Workload::Close { 0 } else { RECV_MULTISHOT };
         let entry = opcode::Recv::new(types::Fixed(slot), std::ptr::null_mut(), 0)
             .buf_group(GROUP)
             .ioprio(shot)
@@ -304,18 +292,13 @@ impl Server<'_> {
     /// Closes an ended connection once nothing of it is in flight.
     fn settle(&mut self, slot: u32) -> io::Result<()> {
         let conn = &self.conns[slot as usize];
-        if conn.ended && !conn.receiving && !conn.sending {
-            self.close(slot)
-        } else {
-            Ok(())
-        }
+        if conn.ended && !conn.receiving && !conn.sending { self.close(slot) } else { Ok(()) }
     }
 
     /// The slot can be taken again as soon as this has run; `accepted` resets the connection.
     fn close(&mut self, slot: u32) -> io::Result<()> {
-        let entry = opcode::Close::new(types::Fixed(slot))
-            .build()
-            .flags(squeue::Flags::SKIP_SUCCESS);
+        let entry =
+            opcode::Close::new(types::Fixed(slot)).build().flags(squeue::Flags::SKIP_SUCCESS);
         self.push(entry, CLOSE, slot)
     }
 
