@@ -7,6 +7,8 @@ mod embedded;
 #[cfg(feature = "std")]
 mod listener;
 mod recv;
+#[cfg(feature = "std")]
+mod resolve;
 mod send;
 mod stream;
 mod tcp;

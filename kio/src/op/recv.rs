@@ -298,6 +298,13 @@ impl Io {
         }
     }
 
+    /// Whether somebody waits in line though the ring has buffers: those before were quiet, and took
+    /// none.
+    #[inline]
+    pub(crate) fn can_feed(&self) -> bool {
+        !self.starved.is_empty() && self.bufs.in_ring() > 0
+    }
+
     /// Whether somebody waits for a buffer.
     #[inline]
     pub(crate) fn is_starved(&self) -> bool {

@@ -97,6 +97,7 @@ impl<P: Pool> Handle<P> {
             // A worker's panic ends the process, so its thread has no other way to end.
             let _ = thread.join();
         }
+        shared.resolver.begin(0);
         let error = shared.error();
         let held = shared.rest();
         if !held.is_empty() {

@@ -17,6 +17,9 @@ use crate::worker::{Loop, LoopSetup, Parts, Phase};
 /// Descriptors a pool needs beside its table: standard streams, rings, eventfds, listeners.
 const OWN_DESCRIPTORS: u64 = 64;
 
+/// Stack of a resolver's thread: the C library's resolver wants some.
+const RESOLVER_STACK: u64 = 256 * 1024;
+
 /// Starts the pool and gives its handle.
 pub fn start<P: Pool>(args: <P::State as State>::Args) -> Result<Handle<P>> {
     let shared = P::shared();
@@ -89,7 +92,7 @@ fn start_workers<P: Pool>(args: <P::State as State>::Args) -> Result<()> {
     raise_limits(config)?;
     let allowed = sched_getaffinity(None)?;
     let workers = count(config, &allowed)?;
-    let features = Features::detect();
+    let features = Features::detect()?;
     let shared = P::shared();
     shared.begin(workers);
     let args = Arc::new(args);
@@ -101,8 +104,25 @@ fn start_workers<P: Pool>(args: <P::State as State>::Args) -> Result<()> {
             .spawn(move || worker::<P>(index, cpu, features, &args));
         shared.keep(spawned?);
     }
+    start_resolvers::<P>()?;
     shared.wait_ready();
     shared.error().map_or(Ok(()), Err)
+}
+
+/// The threads that may block. They are not joined: one may be in a call that takes its time, and
+/// touches nothing but the resolver when it returns.
+fn start_resolvers<P: Pool>() -> Result<()> {
+    let config = const { &P::CONFIG };
+    let resolver = &P::shared().resolver;
+    let run = resolver.begin(config.blocking);
+    for _ in 0..config.blocking {
+        let stack = config.stack.max(RESOLVER_STACK) as usize;
+        thread::Builder::new().stack_size(stack).spawn(move || {
+            let _ = rustix::thread::set_name(c"kio-resolver");
+            resolver.work(run);
+        })?;
+    }
+    Ok(())
 }
 
 fn distinct_tasks(config: &Config) -> Result<()> {

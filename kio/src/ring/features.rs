@@ -11,8 +11,16 @@ use crate::error::{Error, Result, StartError};
 
 impl Features {
     /// Tries what the pool's workers need to know. Costs a small ring, once a start.
-    pub(crate) fn detect() -> Self {
-        Self { recv_cap: recv_cap().unwrap_or(false) }
+    /// What forbids entering (some profiles allow set-up only) is found here, not by a worker.
+    pub(crate) fn detect() -> Result<Self> {
+        match recv_cap() {
+            Ok(recv_cap) => Ok(Self { recv_cap }),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
+                Err(super::setup::forbidden().into())
+            }
+            // The worker's own ring fails for the same reason, and tells it.
+            Err(_) => Ok(Self { recv_cap: false }),
+        }
     }
 }
 

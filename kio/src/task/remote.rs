@@ -70,9 +70,15 @@ impl RemoteStack {
         }
     }
 
-    /// Whether anything was pushed. The look before sleeping.
+    /// Whether nothing was pushed, at a glance.
+    pub(crate) fn seems_empty(&self) -> bool {
+        self.head.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether nothing was pushed: the look before sleeping. A read-modify-write, so that a push
+    /// which it does not see comes after it, and sees "sleeping".
     pub(crate) fn is_empty(&self) -> bool {
-        self.head.load(Ordering::SeqCst) == 0
+        self.head.fetch_or(0, Ordering::SeqCst) == 0
     }
 
     /// Takes all indices and gives each to `each`; by the owner only. The bit is cleared by a
@@ -94,14 +100,10 @@ impl Bell {
         fn new() -> Self { Self { sleeping: AtomicU32::new(0) } }
     }
 
-    /// Says that the owner is about to sleep. It must look for work once more after this.
+    /// Says that the owner is about to sleep. It must look for work once more after this. A swap
+    /// and not a store: what looks for work, and the swap of `must_ring`, are ordered after it.
     pub(crate) fn say_sleeping(&self) {
-        self.sleeping.store(1, Ordering::SeqCst);
-        // The store must not be passed by the look that follows.
-        #[cfg(not(loom))]
-        core::sync::atomic::fence(Ordering::SeqCst);
-        #[cfg(loom)]
-        loom::sync::atomic::fence(Ordering::SeqCst);
+        self.sleeping.swap(1, Ordering::SeqCst);
     }
 
     /// Says that the owner is awake.
@@ -111,10 +113,6 @@ impl Bell {
 
     /// Whether the caller, who has pushed, must wake the owner. At most one is told so a sleep.
     pub(crate) fn must_ring(&self) -> bool {
-        #[cfg(not(loom))]
-        core::sync::atomic::fence(Ordering::SeqCst);
-        #[cfg(loom)]
-        loom::sync::atomic::fence(Ordering::SeqCst);
-        self.sleeping.load(Ordering::Relaxed) == 1 && self.sleeping.swap(0, Ordering::SeqCst) == 1
+        self.sleeping.swap(0, Ordering::SeqCst) == 1
     }
 }

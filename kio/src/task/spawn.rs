@@ -106,9 +106,7 @@ impl Tasks {
         if !self.owner.is_current() || self.closed.get() {
             return Err(SpawnError::Stopped(make));
         }
-        let fits_any = size_of::<Fut::Output>() <= size_of::<Fut>()
-            && align_of::<Fut::Output>() <= align_of::<Fut>();
-        let Some(arena) = self.arena_for::<Fut>(fits_any) else {
+        let Some(arena) = self.arena_for::<Fut>(true) else {
             return Err(SpawnError::Undeclared(make, core::any::type_name::<Fut>()));
         };
         let Some(index) = self.claim(arena) else {
@@ -116,7 +114,7 @@ impl Tasks {
             return Err(SpawnError::Full(make));
         };
         // SAFETY: just claimed; the arena was found by the future's type, for which it was sized, or
-        // by its size, which is not less than the output's.
+        // by the sizes and alignments of the future and its output.
         unsafe { self.start(index, true, make) };
         Ok(JoinHandle::new(self, index))
     }

@@ -164,8 +164,14 @@ impl Tasks {
         }
     }
 
-    /// Whether a foreign wake waits to be taken.
+    /// Whether a foreign wake waits to be taken, at a glance.
+    #[inline]
     pub(crate) fn has_remote(&self) -> bool {
+        !self.remote.seems_empty()
+    }
+
+    /// The same, for certain: the look between saying "sleeping" and sleeping.
+    pub(crate) fn has_remote_for_certain(&self) -> bool {
         !self.remote.is_empty()
     }
 
@@ -192,7 +198,7 @@ impl Tasks {
     /// The arena for futures of type `F`, or the `spawn` arena, where it fits. That one is the first
     /// without a type and is always declared, of no slots if need be; `calls` is the last.
     #[inline]
-    pub(super) fn arena_for<F: 'static>(&self, spawn_arena: bool) -> Option<u16> {
+    pub(super) fn arena_for<F: Future + 'static>(&self, spawn_arena: bool) -> Option<u16> {
         let arenas = self.arenas.get();
         let id = const { TypeId::of::<F>() };
         let mut any = None;
@@ -204,7 +210,9 @@ impl Tasks {
             }
         }
         let any = any.filter(|_| spawn_arena)?;
-        arenas[any].fits(size_of::<F>(), align_of::<F>()).then_some(any as u16)
+        let size = size_of::<F>().max(size_of::<F::Output>());
+        let align = align_of::<F>().max(align_of::<F::Output>());
+        arenas[any].fits(size, align).then_some(any as u16)
     }
 
     pub(super) fn arena(&self, arena: u16) -> &'static Arena {

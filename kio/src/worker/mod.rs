@@ -2,6 +2,8 @@
 
 mod core;
 mod parts;
+#[cfg(feature = "std")]
+mod resolver;
 mod shared;
 mod signals;
 #[cfg(feature = "std")]
@@ -10,6 +12,8 @@ mod turn;
 pub use self::core::{Core, Stopping};
 pub(crate) use parts::CoreMemory;
 pub use parts::{OnError, Parts};
+#[cfg(feature = "std")]
+pub(crate) use resolver::Resolver;
 pub use shared::Shared;
 #[cfg(feature = "std")]
 pub(crate) use shared::{Phase, Port};

@@ -39,6 +39,8 @@ pub struct Shared {
     /// How many signals came in all.
     came: AtomicU32,
     #[cfg(feature = "std")]
+    pub(crate) resolver: super::Resolver,
+    #[cfg(feature = "std")]
     locked: Mutex<Locked>,
     #[cfg(feature = "std")]
     changed: Condvar,
@@ -84,6 +86,8 @@ impl Shared {
             workers: AtomicU32::new(0),
             signals: [const { AtomicU32::new(0) }; 65],
             came: AtomicU32::new(0),
+            #[cfg(feature = "std")]
+            resolver: super::Resolver::new(),
             #[cfg(feature = "std")]
             locked: Mutex::new(Locked {
                 ports: heapless::Vec::new(),

@@ -165,7 +165,8 @@ impl<'a> Loop<'a> {
     #[inline]
     fn wait(&self) -> Wait {
         let parts = self.parts;
-        if parts.tasks.ready_count() > 0 || parts.io.has_submissions() {
+        let io = &parts.io;
+        if parts.tasks.ready_count() > 0 || io.has_submissions() || io.can_feed() {
             return Wait::No;
         }
         let now = parts.timers.turn();
@@ -204,7 +205,7 @@ impl<'a> Loop<'a> {
         }
         let tasks = &self.parts.tasks;
         tasks.bell.say_sleeping();
-        if tasks.has_remote() || !self.parts.calls.is_empty() || self.phase_changed() {
+        if tasks.has_remote_for_certain() || !self.parts.calls.is_empty() || self.phase_changed() {
             wait = Wait::No;
         }
         let slept = self.ring.enter(wait);
