@@ -1,74 +1,80 @@
 //! Every line goes to all others: `cargo run --release --example chat [ADDR]`, then twice or more
-//! `nc 127.0.0.1 7002`. Who does not read is put out, and nobody waits for him:
-//! `sleep 1000 | nc 127.0.0.1 7002 | sleep 1000`, and much to say in another.
+//! `nc 127.0.0.1 7002`. Nobody waits for who does not read: he is put out, as you see with
+//! `sleep 99 | nc 127.0.0.1 7002 | sleep 99` and, in another, `yes $(seq 999) | nc 127.0.0.1 7002`.
 
-mod addr;
-
-use core::fmt::Write;
-use core::future::{Future, poll_fn};
-use core::pin::pin;
-use core::task::Poll;
-use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::task::{Context, Poll};
+use std::{cell::RefCell, fmt::Write, future::poll_fn, pin::pin, time::Duration};
 
 use kio::net::{OwnedRecvHalf, OwnedSendHalf};
-use kio::{Buf, Core, JoinHandle, Result, Worker};
+use kio::{JoinHandle, Result, Worker};
 
 const MEMBERS: usize = 64;
 
-/// A place in the room: the way to its member, and the task that hears him.
-type Place = Option<(OwnedSendHalf, JoinHandle<Result<()>>)>;
-
-/// The worker's state. One thread has it, so a `RefCell` is all the locking there is.
-struct Room {
-    addr: SocketAddr,
-    places: RefCell<[Place; MEMBERS]>,
-}
+/// Of each member the way to him, and the task that hears him. One thread has it: no lock.
+struct Room(RefCell<[Option<(OwnedSendHalf, JoinHandle<Result<()>>)>; MEMBERS]>);
 
 impl kio::State for Room {
-    type Args = SocketAddr;
+    type Args = ();
 
-    fn init(_: Core, addr: &SocketAddr) -> Result<Self> {
-        let places = RefCell::new([const { None }; MEMBERS]);
-        Ok(Self { addr: *addr, places })
+    fn init(_: kio::Core, _: &()) -> Result<Self> {
+        Ok(Self(RefCell::new([const { None }; MEMBERS])))
     }
 }
 
-async fn listen(worker: Worker<Chat>) -> Result<()> {
-    let mut listener = worker.listen(worker.state().addr).await?;
+async fn serve(worker: Worker<Chat>) -> Result<()> {
+    let addr = std::env::args().nth(1);
+    let mut listener = worker.listen(addr.as_deref().unwrap_or("127.0.0.1:7002")).await?;
+    println!("chat on {}", listener.local_addr()?);
     loop {
         let slot = worker.reserve(hear).await?;
         let (ear, mouth) = listener.accept().await?.into_split();
         let room = worker.state();
-        let mut places = room.places.borrow_mut();
-        // There are as many places as tasks, but one that was put out may still be ending.
-        if let Some(at) = places.iter().position(Option::is_none) {
-            let task = slot.spawn(move || hear(worker, at, ear));
-            places[at] = Some((mouth, task));
-        }
+        let mut members = room.0.borrow_mut();
+        let at = members.iter().position(Option::is_none).expect("a place for each slot");
+        members[at] = Some((mouth, slot.spawn(move || hear(worker, at, ear))));
     }
 }
 
-/// Hears one member until he leaves, and passes on what he says.
+/// Hears a member until he leaves, and passes his lines on: one a millisecond, so that they go out.
 async fn hear(worker: Worker<Chat>, at: usize, mut ear: OwnedRecvHalf) -> Result<()> {
-    let heard = talk(worker, at, &mut ear).await;
-    worker.state().places.borrow_mut()[at] = None;
-    heard
-}
-
-async fn talk(worker: Worker<Chat>, at: usize, ear: &mut OwnedRecvHalf) -> Result<()> {
-    let mut said = worker.buf().await?;
-    while let Some(data) = ear.recv_idle().await? {
-        said.put(&data)?; // a line is at most one buffer
-        drop(data);
+    let mut said = worker.buf().await?; // a line is at most one buffer
+    while let Ok(1..) = ear.recv_into(&mut said).await {
         while let Some(end) = said.iter().position(|byte| *byte == b'\n') {
             let mut line = worker.buf().await?;
             write!(line, "{at}: ")?;
-            line.put(&said[..=end])?;
+            line.put_some(&said[..=end]);
+            let line = line.freeze(); // copied once, shared by all outboxes
+            poll_fn(|cx| tell_others(worker, at, &line, cx)).await;
             said.consume(end + 1);
-            tell_others(worker, at, line.freeze()).await;
+            worker.sleep(Duration::from_millis(1)).await;
         }
         said.compact();
     }
+    worker.state().0.borrow_mut()[at] = None;
     Ok(())
+}
+
+fn tell_others(worker: Worker<Chat>, at: usize, line: &kio::Buf, cx: &mut Context<'_>) -> Poll<()> {
+    for (other, place) in worker.state().0.borrow_mut().iter_mut().enumerate() {
+        if let Some((mouth, task)) = place.as_mut().filter(|_| other != at) {
+            if mouth.try_push(line.clone()).is_ok() {
+                let _ = pin!(mouth.flush()).poll(cx); // begins to send, and goes on by itself
+            } else {
+                task.abort(); // his outbox is full
+                *place = None;
+            }
+        }
+    }
+    Poll::Ready(())
+}
+
+kio::pool! {
+    struct Chat;
+    entry = serve, state = Room, tasks = { hear: MEMBERS }, conns = MEMBERS,
+    buffers = 256 x 4 KiB,
+    drain = 0 s, // a chat has no end to wait for
+}
+
+fn main() -> Result<()> {
+    Chat::run(())
 }

@@ -44,6 +44,7 @@ async fn whole_line(conn: &mut TcpStream, line: &mut BufMut) -> Result<usize> {
         if let Some(end) = line.iter().position(|byte| *byte == b'\n') {
             return Ok(end + 1);
         }
+        conn.flush().await?; // the lines before it are answered first
         line.compact();
         if conn.recv_into(line).await? == 0 {
             return Err(Error::Other("the peer left in the middle of a line"));

@@ -3,34 +3,31 @@
 use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-
-use pin_project_lite::pin_project;
+use core::time::Duration;
 
 use super::tcp::Socket;
 use crate::buf::{Buf, BufMut};
 use crate::error::{Error, Result};
 use crate::op::Received;
-use crate::time::Sleep;
+use crate::task::WaitNode;
+use crate::worker::Parts;
 
-pin_project! {
-    /// Waits for received bytes; see `TcpStream::recv`.
-    ///
-    /// Cancel safety: dropped, it took nothing; data belongs to the connection.
-    #[must_use = "it does nothing until awaited"]
-    pub struct Recv<'a> {
-        socket: Socket,
-        // Ends with `None` when the pool stops.
-        idle: bool,
-        #[pin]
-        sleep: Option<Sleep>,
-        stream: PhantomData<&'a mut ()>,
-    }
+/// Waits for received bytes; see `TcpStream::recv`.
+///
+/// Cancel safety: dropped, it took nothing; data belongs to the connection.
+#[must_use = "it does nothing until awaited"]
+pub struct Recv<'a> {
+    socket: Socket,
+    /// Ends with `None` when the pool stops.
+    idle: bool,
+    timed: bool,
+    _stream: PhantomData<&'a mut ()>,
 }
 
 impl Recv<'_> {
     #[inline]
     pub(super) fn new(socket: Socket, idle: bool) -> Self {
-        Self { socket, idle, sleep: None, stream: PhantomData }
+        Self { socket, idle, timed: false, _stream: PhantomData }
     }
 }
 
@@ -39,10 +36,10 @@ impl Future for Recv<'_> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let this = self.get_mut();
         let parts = this.socket.core.parts()?;
         let at = this.socket.at;
-        let ends = *this.idle && parts.stopping.get();
+        let ends = this.idle && parts.stopping.get();
         if ends && parts.io.is_quiet(at) {
             return Poll::Ready(Ok(None));
         }
@@ -55,31 +52,24 @@ impl Future for Recv<'_> {
                     // A request may lie in the socket already: the next turn tells.
                     cx.waker().wake_by_ref();
                 }
-                match parts.io.recv_timeout(at) {
-                    None => Poll::Pending,
-                    Some(span) => {
-                        wait_at_most(this.sleep, || Sleep::from_turn(&parts.timers, span), cx)
-                    }
-                }
+                let timer = (parts.io.recv_timer(at), parts.io.recv_timeout(at));
+                wait_at_most(parts, timer, &mut this.timed, cx)
             }
         }
     }
 }
 
-pin_project! {
-    /// Waits for received bytes and copies them; see `TcpStream::recv_into`.
-    #[must_use = "it does nothing until awaited"]
-    pub struct RecvInto<'a> {
-        socket: Socket,
-        into: &'a mut BufMut,
-        #[pin]
-        sleep: Option<Sleep>,
-    }
+/// Waits for received bytes and copies them; see `TcpStream::recv_into`.
+#[must_use = "it does nothing until awaited"]
+pub struct RecvInto<'a> {
+    socket: Socket,
+    into: &'a mut BufMut,
+    timed: bool,
 }
 
 impl<'a> RecvInto<'a> {
     pub(super) fn new(socket: Socket, into: &'a mut BufMut) -> Self {
-        Self { socket, into, sleep: None }
+        Self { socket, into, timed: false }
     }
 }
 
@@ -87,7 +77,7 @@ impl Future for RecvInto<'_> {
     type Output = Result<usize>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let this = self.get_mut();
         let parts = this.socket.core.parts()?;
         let at = this.socket.at;
         if this.into.spare() == 0 {
@@ -101,28 +91,31 @@ impl Future for RecvInto<'_> {
         }
         match parts.io.wait_received(at, cx) {
             Received::Failed(error) => Poll::Ready(Err(error)),
-            Received::Nothing => match parts.io.recv_timeout(at) {
-                None => Poll::Pending,
-                Some(span) => {
-                    wait_at_most(this.sleep, || Sleep::from_turn(&parts.timers, span), cx)
-                }
-            },
+            Received::Nothing => {
+                let timer = (parts.io.recv_timer(at), parts.io.recv_timeout(at));
+                wait_at_most(parts, timer, &mut this.timed, cx)
+            }
             Received::Data(_) | Received::End => Poll::Ready(Ok(0)),
         }
     }
 }
 
-/// Pends until the sleep that the first call makes is over.
+/// Pends, at most for the span since the first call of a future, which `timed` tells. The timer is
+/// in the socket's slot, so that the futures are small; one that was given up leaves it to the next.
+#[inline]
 pub(super) fn wait_at_most<T>(
-    mut sleep: Pin<&mut Option<Sleep>>,
-    make: impl FnOnce() -> Sleep,
-    cx: &mut Context<'_>,
+    parts: &'static Parts,
+    (timer, span): (Pin<&'static WaitNode>, Option<Duration>),
+    timed: &mut bool,
+    cx: &Context<'_>,
 ) -> Poll<Result<T>> {
-    if sleep.is_none() {
-        sleep.set(Some(make()));
+    let Some(span) = span else { return Poll::Pending };
+    if !*timed {
+        timer.leave();
+    } else if !timer.is_waiting() {
+        return Poll::Ready(Err(Error::TimedOut));
     }
-    match sleep.as_pin_mut().map(|sleep| sleep.poll(cx)) {
-        Some(Poll::Ready(())) => Poll::Ready(Err(Error::TimedOut)),
-        _ => Poll::Pending,
-    }
+    *timed = true;
+    parts.timers.set_after(timer, span, &parts.tasks, cx);
+    Poll::Pending
 }

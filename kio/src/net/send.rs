@@ -4,34 +4,28 @@ use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use pin_project_lite::pin_project;
-
 use super::recv::wait_at_most;
 use super::tcp::Socket;
 use crate::error::{Error, Result};
 use crate::op::Out;
-use crate::time::Sleep;
 
-pin_project! {
-    /// Pushes, flushes, or both; see `TcpStream::send`.
-    ///
-    /// Cancel safety: dropped before its item was pushed, it sent nothing of it; afterwards the
-    /// item goes out whole all the same.
-    #[must_use = "it does nothing until awaited"]
-    pub struct Send<'a> {
-        socket: Socket,
-        out: Option<Out>,
-        flush: bool,
-        #[pin]
-        sleep: Option<Sleep>,
-        stream: PhantomData<&'a mut ()>,
-    }
+/// Pushes, flushes, or both; see `TcpStream::send`.
+///
+/// Cancel safety: dropped before its item was pushed, it sent nothing of it; afterwards the item goes
+/// out whole all the same.
+#[must_use = "it does nothing until awaited"]
+pub struct Send<'a> {
+    socket: Socket,
+    out: Option<Out>,
+    flush: bool,
+    timed: bool,
+    _stream: PhantomData<&'a mut ()>,
 }
 
 impl Send<'_> {
     #[inline]
     pub(super) fn new(socket: Socket, out: Option<Out>, flush: bool) -> Self {
-        Self { socket, out, flush, sleep: None, stream: PhantomData }
+        Self { socket, out, flush, timed: false, _stream: PhantomData }
     }
 }
 
@@ -40,16 +34,16 @@ impl Future for Send<'_> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
+        let this = self.get_mut();
         let parts = this.socket.core.parts()?;
         let (io, at) = (&parts.io, this.socket.at);
         if let Some(out) = this.out.take() {
             io.writable(at)?;
             if let Err(out) = io.push_out(at, out) {
-                *this.out = Some(out);
+                this.out = Some(out);
                 io.start_flush(at);
                 io.wait_out(at, cx);
-            } else if !*this.flush {
+            } else if !this.flush {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -58,10 +52,8 @@ impl Future for Send<'_> {
         {
             return Poll::Ready(sent);
         }
-        let Some(span) = io.send_timeout(at) else {
-            return Poll::Pending;
-        };
-        let late = wait_at_most(this.sleep, || Sleep::from_turn(&parts.timers, span), cx);
+        let timer = (io.send_timer(at), io.send_timeout(at));
+        let late = wait_at_most(parts, timer, &mut this.timed, cx);
         if late.is_ready() {
             // Part of what is in flight may be out already: nothing may follow it.
             io.cut(at);

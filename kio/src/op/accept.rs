@@ -236,6 +236,8 @@ impl Io {
             return;
         }
         self.opened();
+        // Kept: the listener may go first.
+        socket.local.copy(&listener.local);
         socket.state.set(State::Waiting);
         if !listener.queue.is_empty() {
             listener.batch.set((listener.batch.get() * 2).min(BATCH_MAX));

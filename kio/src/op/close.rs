@@ -50,6 +50,8 @@ impl Io {
         socket.listener.set(0);
         socket.rx_error.set(0);
         socket.tx_error.set(0);
+        socket.rx_timer.leave();
+        socket.tx_timer.leave();
         socket.rx_timeout.set(0);
         socket.tx_timeout.set(0);
         socket.peer.clear();

@@ -182,18 +182,11 @@ impl Io {
     /// This side's address, where it is known: a connected socket's, or its listener's unless that
     /// is bound to any address.
     pub(crate) fn local_addr(&self, at: u32) -> Option<SocketAddr> {
-        let socket = self.socket(at);
-        if let Some(addr) = socket.local.get() {
-            return Some(addr);
-        }
-        if let Some(fd) = self.real_fd(at) {
-            return local_addr(fd);
-        }
-        let listener = socket.listener.get().checked_sub(1)?;
-        self.listener_addr(listener).filter(|addr| match addr.ip() {
+        let known = self.socket(at).local.get().filter(|addr| match addr.ip() {
             IpAddr::V4(ip) => !ip.is_unspecified(),
             IpAddr::V6(ip) => !ip.is_unspecified(),
-        })
+        });
+        known.or_else(|| local_addr(self.real_fd(at)?))
     }
 
     /// The real descriptor beside the table's slot, where it was asked for.

@@ -6,6 +6,7 @@
 //! single receives while free buffers are few.
 
 use core::cell::Cell;
+use core::pin::Pin;
 use core::task::Context;
 use core::time::Duration;
 
@@ -15,6 +16,7 @@ use super::socket::{State, flag, recv_op};
 use crate::buf::{Buf, BufMut};
 use crate::error::Error;
 use crate::ring::{Cqe, Sqe};
+use crate::task::WaitNode;
 
 /// What a receive finds.
 pub(crate) enum Received {
@@ -69,6 +71,18 @@ impl Io {
         for at in 0..self.fresh.get() {
             self.socket(at).rx_waiter.wake(self.tasks());
         }
+    }
+
+    /// What times the socket's receive.
+    #[inline]
+    pub(crate) fn recv_timer(&self, at: u32) -> Pin<&'static WaitNode> {
+        Pin::static_ref(&self.socket(at).rx_timer)
+    }
+
+    /// What times the socket's send.
+    #[inline]
+    pub(crate) fn send_timer(&self, at: u32) -> Pin<&'static WaitNode> {
+        Pin::static_ref(&self.socket(at).tx_timer)
     }
 
     /// How long a receive may wait.

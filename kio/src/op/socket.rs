@@ -4,7 +4,7 @@ use core::cell::Cell;
 
 use super::list::{Linked, Links};
 use super::{OPS_A_SOCKET, RawAddr};
-use crate::task::Waiter;
+use crate::task::{WaitNode, Waiter};
 
 /// A socket's life. Its index is its place in the fixed-file table.
 ///
@@ -67,11 +67,13 @@ pub(crate) struct Socket {
     /// Why receiving failed (an error number), told once the queue is empty.
     pub(super) rx_error: Cell<i32>,
     pub(super) rx_waiter: Waiter,
+    pub(super) rx_timer: WaitNode,
     /// Milliseconds a receive may wait; 0 is for ever.
     pub(super) rx_timeout: Cell<u32>,
 
     pub(super) tx_error: Cell<i32>,
     pub(super) tx_waiter: Waiter,
+    pub(super) tx_timer: WaitNode,
     pub(super) tx_timeout: Cell<u32>,
     /// Handles that keep the connection open: one, or two halves.
     pub(super) handles: Cell<u8>,
@@ -107,9 +109,11 @@ impl Socket {
             rx_count: Cell::new(0),
             rx_error: Cell::new(0),
             rx_waiter: Waiter::new(),
+            rx_timer: WaitNode::new(),
             rx_timeout: Cell::new(0),
             tx_error: Cell::new(0),
             tx_waiter: Waiter::new(),
+            tx_timer: WaitNode::new(),
             tx_timeout: Cell::new(0),
             handles: Cell::new(0),
             control: Cell::new(0),

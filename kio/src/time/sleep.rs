@@ -28,12 +28,6 @@ impl Sleep {
         Self { timers, deadline, node: WaitNode::new() }
     }
 
-    /// A sleep from the start of this turn: no read of the clock.
-    #[inline]
-    pub(crate) fn from_turn(timers: &'static Timers, span: Duration) -> Self {
-        Self::until(timers, Instant(timers.turn()) + span)
-    }
-
     /// The moment it waits for.
     pub fn deadline(&self) -> Instant {
         self.deadline

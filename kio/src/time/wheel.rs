@@ -7,7 +7,9 @@
 use core::cell::Cell;
 use core::pin::Pin;
 use core::task::Context;
+use core::time::Duration;
 
+use crate::ring::sys;
 use crate::task::{Tasks, WaitList, WaitNode};
 
 const LEVELS: usize = 6;
@@ -49,6 +51,18 @@ impl Timers {
     #[inline]
     pub(crate) fn turn(&self) -> u64 {
         self.turn.get()
+    }
+
+    /// Puts a timer on the wheel, unless it is there, to fire a span from now.
+    pub(crate) fn set_after(
+        &'static self,
+        node: Pin<&WaitNode>,
+        span: Duration,
+        tasks: &Tasks,
+        cx: &Context<'_>,
+    ) {
+        let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        self.set(node, sys::monotonic().saturating_add(span), tasks, cx);
     }
 
     /// Puts a timer on the wheel, to fire at `deadline` (nanoseconds) or a tick later.
