@@ -2,20 +2,19 @@
 //! `nc 127.0.0.1 7002`. Nobody waits for who does not read: he is put out, as you see with
 //! `sleep 99 | nc 127.0.0.1 7002 | sleep 99` and, in another, `yes $(seq 999) | nc 127.0.0.1 7002`.
 
-use std::task::{Context, Poll};
-use std::{cell::RefCell, fmt::Write, future::poll_fn, pin::pin, time::Duration};
+use std::{cell::RefCell, fmt::Write, future::poll_fn, pin::pin, task::Context, task::Poll};
 
 use kio::net::{OwnedRecvHalf, OwnedSendHalf};
 use kio::{JoinHandle, Result, Worker};
 
 const MEMBERS: usize = 64;
 
-/// Of each member the way to him, and the task that hears him. One thread has it: no lock.
-struct Room(RefCell<[Option<(OwnedSendHalf, JoinHandle<Result<()>>)>; MEMBERS]>);
+/// The way to a member, and the task that hears him.
+type Member = (OwnedSendHalf, JoinHandle<Result<()>>);
+struct Room(RefCell<[Option<Member>; MEMBERS]>); // of one thread: no lock
 
 impl kio::State for Room {
     type Args = ();
-
     fn init(_: kio::Core, _: &()) -> Result<Self> {
         Ok(Self(RefCell::new([const { None }; MEMBERS])))
     }
@@ -46,7 +45,7 @@ async fn hear(worker: Worker<Chat>, at: usize, mut ear: OwnedRecvHalf) -> Result
             let line = line.freeze(); // copied once, shared by all outboxes
             poll_fn(|cx| tell_others(worker, at, &line, cx)).await;
             said.consume(end + 1);
-            worker.sleep(Duration::from_millis(1)).await;
+            worker.sleep(std::time::Duration::from_millis(1)).await;
         }
         said.compact();
     }

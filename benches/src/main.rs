@@ -1,7 +1,7 @@
 //! `kio-bench`: what a server costs on one core, measured so that a few per cent can be told apart.
 //!
 //! `serve` runs one server; `compare`, `wrk`, `count` and `idle` start servers as children on CPU 0
-//! and load them from CPU 1. See README.md for what the figures mean.
+//! and load them from CPU 1; `tasks` measures spawning and polling. See README.md for what the figures mean.
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, clippy::undocumented_unsafe_blocks)]
 
@@ -17,6 +17,7 @@ mod ring;
 mod server;
 mod stats;
 mod sys;
+mod tasks;
 mod workload;
 mod wrk;
 
@@ -39,7 +40,8 @@ usage: kio-bench serve SERVER [--workload http|echo|close] [--port P] [--spin US
        kio-bench wrk     [--servers LIST] [--connections N] [--rounds N] [--slice S]
        kio-bench count   --server SERVER [PLAN] [--requests N]
        kio-bench idle    --server SERVER [--connections N]
-SERVER: limit, limit-hot, epoll, tokio; with @US it spins so long before it sleeps (limit@100)
+       kio-bench tasks
+SERVER: kio, limit, limit-hot, epoll, tokio; with @US it spins so long before it sleeps (limit@100)
 LIST:   servers with commas; a server named twice is its own control
 PLAN:   [--workload http|echo|close] [--connections N] [--size BYTES] [--pipeline D]";
 
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         "wrk" => wrk::run(args),
         "count" => count::run(args),
         "idle" => idle::run(args),
+        "tasks" => args.end().and_then(|()| tasks::run()),
         _ => Err(USAGE.into()),
     };
     match done {

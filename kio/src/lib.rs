@@ -1,4 +1,70 @@
 //! kio: a thread-per-core io_uring runtime for Linux whose whole memory is declared before it runs.
+//!
+//! A server is `async fn`s and one declaration. [`pool!`] makes statics of it, as large as it says,
+//! and a type with [`run`](pool!) and `FOOTPRINT`:
+//!
+//! ```no_run
+//! use kio::net::TcpStream;
+//!
+//! async fn echo(mut conn: TcpStream) -> kio::Result<()> {
+//!     while let Some(data) = conn.recv_idle().await? {
+//!         conn.send(data).await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! kio::pool! {
+//!     struct Echo;
+//!     workers = 2,
+//!     listen  = { "127.0.0.1:7000" => echo },
+//!     conns   = 1024,
+//!     buffers = 2048 x 16 KiB,
+//!     budget  = 80 MiB,
+//! }
+//!
+//! fn main() -> kio::Result<()> {
+//!     println!("{}", Echo::FOOTPRINT);
+//!     Echo::run()
+//! }
+//! ```
+//!
+//! # Where things are
+//!
+//! | you want | it is |
+//! | --- | --- |
+//! | to declare a pool | [`pool!`], with every key |
+//! | the worker that runs you: its clock, buffers, tasks, sockets | [`Core`], from any handle by `.core()`. Library code takes it |
+//! | the same, of your pool, with its state | [`Worker`], which derefs to it; [`State`] |
+//! | to accept, connect, receive and send | [`net`]: [`net::Listener`], [`net::TcpStream`], and [`net::Stream`] for code that takes any |
+//! | received bytes, and bytes to send | [`Buf`] to read and share, [`BufMut`] to write |
+//! | to run things side by side | [`Core::spawn`], [`Core::reserve`], [`JoinHandle`] |
+//! | to wait, and to wait no longer | [`time`]: [`Core::sleep`], [`Core::timeout`], [`Core::deadline`], [`Core::interval`] |
+//! | to stop, or to know of it | [`Core::stop`], [`Core::stopping`], `recv_idle`, `accept`'s [`Error::Stopped`] |
+//! | a pool beside other threads, or in a test | [`Handle`], of `start` and `start_when_free` |
+//! | to know what happens | [`Core::stats`], [`Handle::stats`], `on_error` and its [`Failure`] |
+//! | to know what this kernel gives | [`probe`] |
+//! | to know why it did not start | [`StartError`]: each text tells the remedy |
+//!
+//! # What holds everywhere
+//!
+//! - **From the start of a worker's loop to its end kio allocates nothing.** A table that is full
+//!   makes work wait, in order of arrival, or gives it back (`spawn`, `try_push`, `try_buf`).
+//! - **Every future may be dropped or forgotten at any point.** The kernel never touches memory that
+//!   a future owns. What that means for the data stands at each operation, under "Cancel safety".
+//! - **Handles are bound to their worker** (`!Send`), and it to its thread. Hidden past the end of
+//!   the pool, in a thread-local say, they answer [`Error::Stopped`].
+//! - **Sending has two steps.** `push` adds to the connection's outbox, `flush` sends it, and waits
+//!   until the system has all of it; `send` is both. Pushed and never flushed is never sent: flush
+//!   before you wait for the peer. `push_copy` and `send_copy` take bytes that are borrowed.
+//! - **Errors tell cause and remedy**, in `Display` as in `Debug`, since `main` shows the latter.
+//!
+//! # Features
+//!
+//! - `std` (default): threads and the ring. Without it the crate builds, and nothing drives it yet.
+//! - `embedded-io-async`: that crate's `Read`, `Write` and `BufRead` on streams.
+//!
+//! The README has the pictures, a first server step by step, what waits where under overload, and the
+//! kernels.
 #![no_std]
 #![deny(missing_docs)]
 // Without `std` there is no ring yet (the simulated one comes), so nothing drives what is here.
@@ -6,6 +72,11 @@
 
 #[cfg(feature = "std")]
 extern crate std;
+
+/// The README's code, compiled and run as this crate's.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
 
 mod buf;
 mod error;

@@ -78,9 +78,14 @@ impl<F: Future> Future for PollAtMost<'_, F> {
     }
 }
 
-/// Whether this process was started by [`again`].
+/// Whether this process was started by [`again`]. One that was ends when its parent's test does.
 pub fn is_child() -> bool {
-    std::env::var_os(CHILD).is_some()
+    let child = std::env::var_os(CHILD).is_some();
+    if child {
+        let kill = Some(rustix::process::Signal::KILL);
+        rustix::process::set_parent_process_death_signal(kill).expect("a signal there is");
+    }
+    child
 }
 
 /// Starts the test of that name once more, alone, in a process of its own where [`is_child`] is

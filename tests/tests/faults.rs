@@ -335,7 +335,7 @@ fn any_mix_of_peers_gets_its_own_bytes_back_and_leaves_nothing() {
         for seed in 1..=24 {
             let bytes = &bytes;
             scope.spawn(move || {
-                let mut random = Random(seed * 0x9e37_79b9_7f4a_7c15);
+                let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ seed << 20);
                 for _ in 0..scaled(40) {
                     live(addr, &mut random, bytes);
                 }
@@ -408,7 +408,7 @@ fn interrupted_system_calls_disturb_nobody() {
             .map(|seed| {
                 let bytes = &bytes;
                 scope.spawn(move || {
-                    let mut random = Random(seed * 0x1234_5678_9abc_def1);
+                    let mut random = Random(0x1234_5678_9abc_def1 ^ seed << 20);
                     for _ in 0..scaled(40) {
                         live(addr, &mut random, bytes);
                     }
@@ -538,7 +538,10 @@ fn requests_in_the_backlog_are_answered_after_a_stop() {
         let mut got = [0; 5];
         match peer.read_exact(&mut got) {
             Ok(()) => assert_eq!(&got, b"hello"),
-            Err(_) => lost += 1,
+            Err(error) => {
+                lost += 1;
+                println!("{error}");
+            }
         }
     }
     pool.join().expect("ends");

@@ -114,7 +114,7 @@ impl BufMut {
 
     /// Keeps the first `n` bytes; does nothing where there are fewer.
     pub fn truncate(&mut self, n: usize) {
-        self.end = self.end.min(self.start.saturating_add(n as u32));
+        self.end = self.start + n.min(self.len()) as u32;
     }
 
     /// Empties it.

@@ -83,7 +83,7 @@ impl Buf {
 
     /// Keeps the first `n` bytes; does nothing where there are fewer.
     pub fn truncate(&mut self, n: usize) {
-        self.len = self.len.min(n as u32);
+        self.len = n.min(self.len()) as u32;
     }
 
     /// The buffer to write in, with these bytes in it, if nobody else holds it.

@@ -31,7 +31,7 @@ pub(crate) struct Header {
     state: Cell<State>,
     /// Who holds it, while `Held`.
     pub(crate) holders: Cell<u32>,
-    /// Index + 1 of the socket on whose account it is; 0 is none.
+    /// The connection on whose account it is, as `Io::account` makes it; 0 is none.
     pub(crate) account: Cell<u32>,
     /// Index + 1 of the next free buffer, or of the next in a receive queue.
     pub(crate) next: Cell<u32>,
@@ -160,6 +160,9 @@ impl Store {
     /// 1: fills the ring up to its depth, keeping the reserve back. Warm buffers first.
     #[inline]
     pub(crate) fn refill(&self) {
+        if self.reserve.get() == 0 && !self.waiters.is_empty() {
+            return; // nothing is kept back for those who wait: they come first
+        }
         let mut posted = false;
         while self.in_ring.get() < self.depth.get() && self.free_count.get() > self.reserve.get() {
             let Some(index) = self.pop_free() else { break };
@@ -226,6 +229,7 @@ impl Store {
             return;
         }
         header.state.set(State::Free);
+        header.account.set(0);
         header.next.set(self.free.replace(index + 1));
         self.free_count.set(self.free_count.get() + 1);
         self.returned.set(true);
@@ -239,6 +243,18 @@ impl Store {
     /// Whether tasks wait for a buffer of their own.
     pub(crate) fn has_waiters(&self) -> bool {
         !self.waiters.is_empty()
+    }
+
+    /// Wakes one more who waits while a buffer is free: the one woken before may have been given up,
+    /// or forgotten.
+    #[inline]
+    pub(crate) fn nudge(&self) {
+        if self.free_count.get() > 0
+            && !self.waiters.is_empty()
+            && let Some(tasks) = self.tasks.get()
+        {
+            self.waiters.wake_one(tasks);
+        }
     }
 
     /// Whether the ring holds a buffer for the next receive.
@@ -285,7 +301,9 @@ impl Future for Take {
         let Some(tasks) = store.tasks.get().filter(|tasks| tasks.owner.is_current()) else {
             return Poll::Ready(Err(Error::Stopped));
         };
-        if let Some(buf) = BufMut::take(store) {
+        if self.node.has_turn(&store.waiters)
+            && let Some(buf) = BufMut::take(store)
+        {
             self.node.leave();
             return Poll::Ready(Ok(buf));
         }

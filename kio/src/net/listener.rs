@@ -81,6 +81,9 @@ impl Core {
     /// Listens with options.
     pub async fn listen_with(self, addr: impl ToAddr, options: ListenOptions) -> Result<Listener> {
         let parts = self.parts()?;
+        if parts.tasks.closed.get() {
+            return Err(Error::Stopped);
+        }
         let asked = addr.to_addr()?;
         let shared = parts.shared();
         let (fd, bound) = shared.with_port(asked, |port| open(asked, options, port))?;
@@ -194,6 +197,7 @@ impl Listener {
     /// Cancel safety: a connection accepted meanwhile waits for the next call.
     pub async fn accept(&mut self) -> Result<TcpStream> {
         let mut node = pin!(WaitNode::new());
+        let _over = Over(self);
         loop {
             let found = poll_fn(|cx| {
                 let parts = match self.core.parts() {
@@ -209,6 +213,17 @@ impl Listener {
                 Accepted::Rest => self.core.sleep(REST).await,
                 Accepted::End => return Err(Error::Stopped),
             }
+        }
+    }
+}
+
+/// Tells the worker that an accept is over, whichever way.
+struct Over<'a>(&'a Listener);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        if let Ok(parts) = self.0.core.parts() {
+            parts.io.accept_over(self.0.index);
         }
     }
 }

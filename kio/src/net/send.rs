@@ -81,10 +81,12 @@ impl Socket {
                     self.within_timeout(self.core.buf()).await??
                 }
             };
+            io.writable(self.at)?; // it may have failed while we waited for the buffer
             bytes = &bytes[buf.put_some(bytes)..];
             let mut full = io.push_joinable(self.at, buf).err();
             while let Some(buf) = full {
                 Send::new(self, None, true).await?;
+                io.writable(self.at)?;
                 full = io.push_joinable(self.at, buf).err();
             }
         }

@@ -162,12 +162,35 @@ impl Io {
 
     fn arm_accepts(&self, index: u8) {
         let listener = self.listener(index);
-        while listener.armed.get() + listener.queued.get() < listener.batch.get() {
+        // Of the free slots most are left to connects, and one that waits for a slot comes first.
+        let free = self.sockets.get().len() as u32 - self.used.get();
+        let most = u32::from(listener.batch.get()).min((free / 4).max(1)) as u16;
+        while self.connect_waiters.is_empty() && listener.armed.get() + listener.queued.get() < most
+        {
             let Some(at) = self.take_socket() else { return };
             self.socket(at).listener.set(index + 1);
             self.submit(control_op(at), Kind::Accept);
             listener.armed.set(listener.armed.get() + 1);
             listener.armed_at.set(self.turn.get());
+        }
+    }
+
+    /// Gives up one accept that is armed, for a connect that needs its slot.
+    pub(super) fn disarm_one(&self) {
+        for at in 0..self.fresh.get() {
+            let socket = self.socket(at);
+            let index = socket.listener.get().wrapping_sub(1);
+            let op = self.slot(control_op(at));
+            if socket.state.get() == State::Opening
+                && op.kind.get() == Kind::Accept
+                && !op.is_given_up()
+            {
+                if self.cancel(control_op(at)) {
+                    self.free_socket(at);
+                    self.disarmed(index);
+                }
+                return;
+            }
         }
     }
 
@@ -199,7 +222,7 @@ impl Io {
         let socket = self.socket(at);
         let listener = self.listener(socket.listener.get() - 1);
         let (addr, len) = socket.peer.as_out();
-        let slot = (!listener.real_fds.get()).then_some(at);
+        let slot = self.accepts_directly(listener).then_some(at);
         // SAFETY: the address is in the socket's static slot, which this accept owns.
         unsafe { Sqe::accept(listener.fd.get(), slot, addr, len) }
     }
@@ -210,22 +233,34 @@ impl Io {
         let listener = self.listener(index);
         if result < 0 {
             self.free_socket(at);
-            self.accept_failed(listener, -result);
-            self.disarmed(index);
-            listener.waiter.wake(self.tasks());
-        } else if listener.real_fds.get() {
-            socket.fd.set(result + 1);
-            socket.install.set(result);
-            self.submit(control_op(at), Kind::Install);
-        } else {
+            self.accept_failed(index, -result);
+        } else if self.accepts_directly(listener) {
             self.accepted(at);
+        } else {
+            socket.fd.set(result + 1);
+            if listener.real_fds.get() {
+                socket.set(flag::REAL_FD);
+            }
+            if self.features.get().direct {
+                socket.install.set(result);
+                self.submit(control_op(at), Kind::Install);
+            } else {
+                self.accepted(at);
+            }
         }
+    }
+
+    /// Whether a connection comes into the table, and not as a descriptor.
+    fn accepts_directly(&self, listener: &Listener) -> bool {
+        self.features.get().direct && !listener.real_fds.get()
     }
 
     /// 2 of a socket: it is connected and in the table.
     pub(super) fn accepted(&self, at: u32) {
         let socket = self.socket(at);
-        socket.set(flag::INSTALLED);
+        if self.features.get().direct {
+            socket.set(flag::INSTALLED);
+        }
         socket.moved.set(self.now_ms.get());
         self.counters().accepted.add(1);
         let index = socket.listener.get() - 1;
@@ -239,16 +274,19 @@ impl Io {
         // Kept: the listener may go first.
         socket.local.copy(&listener.local);
         socket.state.set(State::Waiting);
-        if !listener.queue.is_empty() {
-            listener.batch.set((listener.batch.get() * 2).min(BATCH_MAX));
-        }
+        // One that was taken at once had waited in the backlog, and others may: arm more. One that
+        // had to come first says the contrary.
+        let waited = self.turn.get().wrapping_sub(listener.armed_at.get()) > 1;
+        let batch = listener.batch.get();
+        listener.batch.set(if waited { (batch / 2).max(1) } else { (batch * 2).min(BATCH_MAX) });
         listener.queue.push(self.sockets.get(), at);
         listener.queued.set(listener.queued.get() + 1);
         listener.waiter.wake(self.tasks());
     }
 
     /// Transient errors are counted and retried; where a resource is short, after a moment.
-    fn accept_failed(&self, listener: &Listener, errno: i32) {
+    pub(super) fn accept_failed(&self, index: u8, errno: i32) {
+        let listener = self.listener(index);
         match errno {
             libc::ECANCELED => {}
             libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => {
@@ -260,6 +298,18 @@ impl Io {
             }
             _ => self.counters().accept_errors.add(1),
         }
+        self.disarmed(index);
+        listener.waiter.wake(self.tasks());
+    }
+
+    pub(super) fn open_listeners(&self) -> u32 {
+        let listeners = self.listeners.get().iter();
+        listeners.filter(|listener| listener.state.get() != State::Free).count() as u32
+    }
+
+    /// An `accept` is over, or was given up.
+    pub(crate) fn accept_over(&self, index: u8) {
+        self.listener(index).waiting.set(false);
     }
 
     /// Whether somebody waits in an `accept` that a stop has not ended yet.
@@ -279,9 +329,11 @@ impl Io {
         }
     }
 
-    /// Wakes all who wait in `accept`, to see that the worker stops.
+    /// Wakes all who wait in `accept`, to see that the worker stops. What an accept that is armed
+    /// has seen counts from now: clients may have come since its last turn.
     pub(crate) fn wake_listeners(&self) {
         for listener in self.listeners.get() {
+            listener.armed_at.set(self.turn.get());
             listener.waiter.wake(self.tasks());
         }
     }

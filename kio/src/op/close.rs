@@ -61,7 +61,11 @@ impl Io {
         self.used.set(self.used.get() - 1);
         socket.control_waiter.wake(self.tasks());
         // All: one that was woken may be given up before it looks.
-        self.socket_waiters.wake_all(self.tasks());
+        if !self.connect_waiters.is_empty() {
+            self.connect_waiters.wake_all(self.tasks());
+        } else {
+            self.socket_waiters.wake_all(self.tasks());
+        }
     }
 
     /// 4: starts the close machine. Nothing is armed from here on; what runs is cancelled, its
@@ -121,9 +125,10 @@ impl Io {
         }
     }
 
-    /// Waits for a free socket slot.
+    /// A connect waits for a free socket slot; an accept that waits for clients gives one up.
     pub(crate) fn wait_socket(&'static self, node: Pin<&WaitNode>, cx: &Context<'_>) {
-        node.wait(&self.socket_waiters, self.tasks(), cx);
+        node.wait(&self.connect_waiters, self.tasks(), cx);
+        self.disarm_one();
     }
 
     /// Goes on with closing once no operation of the socket runs.
@@ -142,6 +147,13 @@ impl Io {
         } else {
             self.free_socket(at);
         }
+    }
+
+    /// A mark for buffers: which connection of which slot. A worker has fewer than 65,535 sockets,
+    /// as each counts three times in the completion queue.
+    #[inline]
+    pub(super) fn account(&self, at: u32) -> u32 {
+        self.socket(at).generation.get() << 16 | (at + 1)
     }
 
     /// Which connection the slot holds now; another number once this one is closed.

@@ -102,8 +102,12 @@ impl Io {
         socket.peer.set(peer);
         let fd = fd.take().expect("a connect brings its descriptor").into_raw_fd();
         socket.fd.set(fd + 1);
-        socket.install.set(fd);
-        self.submit(control_op(at), Kind::Install);
+        if self.features.get().direct {
+            socket.install.set(fd);
+            self.submit(control_op(at), Kind::Install);
+        } else {
+            self.submit(control_op(at), Kind::Connect);
+        }
         Some(at)
     }
 
@@ -122,7 +126,7 @@ impl Io {
             _ if accepted => {
                 let listener = socket.listener.get() - 1;
                 self.free_socket(at);
-                self.disarmed(listener);
+                self.accept_failed(listener, -result);
             }
             errno => self.control_completed(at, Kind::Connect, errno),
         }
@@ -164,7 +168,9 @@ impl Io {
         socket.unset(flag::CONTROL_DONE);
         match socket.control.get() {
             0 => {
-                if !real_fd {
+                if real_fd {
+                    socket.set(flag::REAL_FD);
+                } else if self.features.get().direct {
                     // The table keeps the socket open.
                     close_fd(socket.fd.replace(0) - 1);
                 }
@@ -186,11 +192,13 @@ impl Io {
             IpAddr::V4(ip) => !ip.is_unspecified(),
             IpAddr::V6(ip) => !ip.is_unspecified(),
         });
-        known.or_else(|| local_addr(self.real_fd(at)?))
+        // -1 names no socket.
+        known.or_else(|| local_addr(self.socket(at).fd.get() - 1))
     }
 
     /// The real descriptor beside the table's slot, where it was asked for.
     pub(crate) fn real_fd(&self, at: u32) -> Option<i32> {
-        self.socket(at).fd.get().checked_sub(1).filter(|fd| *fd >= 0)
+        let socket = self.socket(at);
+        socket.has(flag::REAL_FD).then(|| socket.fd.get() - 1)
     }
 }

@@ -8,7 +8,7 @@ use super::{Listener, OutEntry, Outbox, Slot, Socket};
 use crate::buf::Store;
 use crate::error::Held;
 use crate::metrics::Counters;
-use crate::ring::{Cqe, Features};
+use crate::ring::{Cqe, Features, File};
 use crate::task::{Table, Tasks, WaitList};
 
 /// The tables a worker's [`Io`] works on.
@@ -51,6 +51,8 @@ pub(crate) struct Io {
     pub(super) used: Cell<u32>,
     /// Who waits for a free socket.
     pub(super) socket_waiters: WaitList,
+    /// Connects among them, who come first.
+    pub(super) connect_waiters: WaitList,
     /// Sockets that found no receive buffer, in order.
     pub(super) starved: List,
     /// The loop's turn, for what must have been in the kernel for one.
@@ -70,7 +72,7 @@ impl Io {
             entry_bufs: Table::new(),
             listeners: Table::new(),
             tasks: Cell::new(None),
-            features: Cell::new(Features { recv_cap: false }),
+            features: Cell::new(Features { recv_cap: false, direct: false }),
             window: Cell::new(0),
             outbox: Cell::new(0),
             cleanup: List::new(),
@@ -81,6 +83,7 @@ impl Io {
             fresh: Cell::new(0),
             used: Cell::new(0),
             socket_waiters: WaitList::new(),
+            connect_waiters: WaitList::new(),
             starved: List::new(),
             turn: Cell::new(0),
             now_ms: Cell::new(0),
@@ -107,6 +110,7 @@ impl Io {
         self.outbox.set(outbox);
         self.free.set(0);
         self.fresh.set(0);
+        self.cancels.set(0);
     }
 
     #[inline]
@@ -127,6 +131,16 @@ impl Io {
     #[inline]
     pub(super) fn socket(&self, index: u32) -> &'static Socket {
         self.sockets.at(index as usize)
+    }
+
+    /// What the operations of a socket are on.
+    #[inline]
+    pub(super) fn file(&self, at: u32) -> File {
+        if self.features.get().direct {
+            File::Slot(at)
+        } else {
+            File::Fd(self.socket(at).fd.get() - 1)
+        }
     }
 
     #[inline]
@@ -223,11 +237,13 @@ impl Io {
         held.ops += self.in_flight.get();
         // No table before a worker's set-up, which may have failed.
         held.sockets += self.sockets.get().iter().filter(|socket| socket.is_held()).count() as u32;
+        held.sockets += self.open_listeners();
         self.bufs.held(held);
     }
 
     /// Empties the lists of those who wait, as the worker ends.
     pub(crate) fn wake_waiters(&self) {
+        self.connect_waiters.wake_all(self.tasks());
         self.socket_waiters.wake_all(self.tasks());
         self.bufs.wake_waiters();
     }

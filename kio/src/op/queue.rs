@@ -98,11 +98,11 @@ impl Io {
             Kind::Connect => {
                 let (addr, len) = self.socket(at).peer.as_raw();
                 // SAFETY: the address is in the socket's static slot, which is not freed before.
-                unsafe { Sqe::connect(at, addr, len) }
+                unsafe { Sqe::connect(self.file(at), addr, len) }
             }
             // SAFETY: the number is in the socket's static slot, which is not freed before.
             Kind::Install => unsafe { Sqe::install(at, self.socket(at).install.as_ptr() as u64) },
-            Kind::Shutdown => Sqe::shutdown_write(at),
+            Kind::Shutdown => Sqe::shutdown_write(self.file(at)),
             Kind::Close => {
                 self.socket(at).unset(flag::INSTALLED);
                 Sqe::close(at)

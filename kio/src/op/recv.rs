@@ -108,24 +108,23 @@ impl Io {
     /// Starts receiving, unless it runs, waits for buffers or has ended.
     #[inline]
     fn arm(&self, at: u32) {
-        if !self.is_busy(recv_op(at)) && !self.socket(at).has(flag::STARVED) {
+        let socket = self.socket(at);
+        let open = socket.state.get() == State::Open;
+        if open && !self.is_busy(recv_op(at)) && !socket.has(flag::STARVED) {
             self.submit(recv_op(at), Kind::Recv);
         }
     }
 
     #[inline]
     pub(super) fn recv_sqe(&self, at: u32) -> Sqe {
-        let socket = self.socket(at);
-        let poll_first = socket.has(flag::POLL_FIRST);
-        socket.unset(flag::POLL_FIRST);
         if self.features.get().recv_cap {
             let cap = self.window.get().saturating_mul(self.bufs.size());
-            return Sqe::recv(at, true, poll_first, cap);
+            return Sqe::recv(self.file(at), true, cap);
         }
         // Without a cap one socket may empty the ring in one enter: take turns when buffers are few.
         let (free, in_ring, held) = self.bufs.count();
         let plenty = free + in_ring > held / 3;
-        Sqe::recv(at, plenty, poll_first, 0)
+        Sqe::recv(self.file(at), plenty, 0)
     }
 
     pub(super) fn recv_completed(&self, at: u32, cqe: Cqe, buffer: Option<u32>) {
@@ -164,7 +163,7 @@ impl Io {
             header.start.set(0);
             header.len.set(n);
             header.next.set(0);
-            header.account.set(at + 1);
+            header.account.set(self.account(at));
             match socket.rx_tail.replace(index + 1) {
                 0 => socket.rx_head.set(index + 1),
                 tail => self.bufs.header(tail - 1).next.set(index + 1),
@@ -242,7 +241,7 @@ impl Io {
     pub(crate) fn receive_into(&self, at: u32, into: &mut BufMut) -> usize {
         let copied = self.receive_with(at, |bytes| into.put_some(bytes));
         if copied > 0 {
-            self.bufs.header(into.index()).account.set(at + 1);
+            self.bufs.header(into.index()).account.set(self.account(at));
         }
         copied
     }
@@ -292,8 +291,9 @@ impl Io {
         }
     }
 
-    /// Fills the ring, and lets as many of those who wait receive again as it has buffers for. They
-    /// wait for data first: an armed receive must not take a buffer for nothing.
+    /// Fills the ring, and lets as many of those who wait receive again as it has buffers for. Not with
+    /// POLL_FIRST: a multishot receive armed so on a socket whose peer has reset it meanwhile never
+    /// completes (seen on 6.18).
     #[inline]
     pub(crate) fn feed(&self) {
         self.bufs.refill();
@@ -305,7 +305,6 @@ impl Io {
                 return;
             };
             self.leave_starved(at);
-            self.socket(at).set(flag::POLL_FIRST);
             self.arm(at);
             // While the pool stops, who waits between requests looks whether one is there.
             self.socket(at).rx_waiter.wake(self.tasks());
@@ -325,8 +324,8 @@ impl Io {
         !self.starved.is_empty() || self.bufs.has_waiters()
     }
 
-    /// Nobody gave a buffer back for `stall_ms` while others waited: resets the connections that
-    /// hold most and moved no byte in that time, until an eighth of the store comes back.
+    /// Nobody gave a buffer back for `stall_ms` while others waited: resets the connections that hold
+    /// some and moved no byte in that time. All of them: who waits may be a thousand more.
     #[cold]
     pub(crate) fn reset_stalled(&self, stall_ms: u32) {
         let sockets = self.sockets.get();
@@ -335,24 +334,22 @@ impl Io {
             socket.holds.set(0);
         }
         for header in self.bufs.headers() {
-            if header.account.get() != 0 {
-                let holds = &sockets[header.account.get() as usize - 1].holds;
+            let account = header.account.get();
+            let at = (account & 0xffff).wrapping_sub(1);
+            // An account of a connection that is gone is nobody's.
+            if account != 0 && self.account(at) == account {
+                let holds = &sockets[at as usize].holds;
                 holds.set(holds.get() + 1);
             }
         }
-        let mut wanted = (self.bufs.headers().len() as u32 / 8).max(1);
         let now = self.now_ms.get();
-        while wanted > 0 {
-            let most = used
-                .iter()
-                .enumerate()
-                .filter(|(_, s)| s.state.get() == State::Open && !s.has(flag::STALLED))
-                .filter(|(_, s)| s.holds.get() > 0 && now.wrapping_sub(s.moved.get()) >= stall_ms)
-                .max_by_key(|(_, s)| s.holds.get());
-            let Some((at, socket)) = most else { return };
-            wanted = wanted.saturating_sub(socket.holds.get());
-            self.counters().stalled.add(1);
-            self.reset(at as u32);
+        for (at, socket) in used.iter().enumerate() {
+            let idle = now.wrapping_sub(socket.moved.get()) >= stall_ms;
+            let open = socket.state.get() == State::Open && !socket.has(flag::STALLED);
+            if open && idle && socket.holds.get() > 0 {
+                self.counters().stalled.add(1);
+                self.reset(at as u32);
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ impl Io {
     pub(crate) fn writable(&self, at: u32) -> Result<()> {
         let socket = self.socket(at);
         match socket.tx_error.get() {
+            _ if socket.state.get() != State::Open => Err(Error::Stopped),
             _ if socket.has(flag::WRITE_CLOSED) => Err(Error::WriteClosed),
             0 => Ok(()),
             CUT => Err(Error::WriteCut),
@@ -43,7 +44,7 @@ impl Io {
             Out::Buf(buf) => {
                 assert!(core::ptr::eq(buf.store(), &self.bufs), "a buffer of another worker");
                 let (index, bytes, len) = buf.into_parts();
-                self.bufs.header(index).account.set(at + 1);
+                self.bufs.header(index).account.set(self.account(at));
                 self.push_entry(at, bytes, len as usize, index + 1);
             }
         }
@@ -57,7 +58,7 @@ impl Io {
             return Err(buf);
         }
         let (index, bytes, len) = buf.freeze().into_parts();
-        self.bufs.header(index).account.set(at + 1);
+        self.bufs.header(index).account.set(self.account(at));
         self.push_entry(at, bytes, len as usize, index + 1);
         self.socket(at).set(flag::JOINABLE);
         Ok(())
@@ -114,7 +115,9 @@ impl Io {
     #[inline]
     pub(crate) fn start_flush(&self, at: u32) {
         let outbox = self.outbox_of(at);
-        if outbox.len.get() > 0 && !self.is_busy(send_op(at)) {
+        let socket = self.socket(at);
+        let sound = socket.state.get() == State::Open && socket.tx_error.get() == 0;
+        if sound && outbox.len.get() > 0 && !self.is_busy(send_op(at)) {
             self.submit(send_op(at), Kind::Send);
         }
     }
@@ -123,7 +126,9 @@ impl Io {
     #[inline]
     pub(crate) fn poll_flush(&self, at: u32, cx: &Context<'_>) -> Poll<Result<()>> {
         let outbox = self.outbox_of(at);
-        if outbox.len.get() == 0 {
+        // What failed is told once nothing of it is in flight.
+        let failed = self.socket(at).tx_error.get() != 0 && !self.is_busy(send_op(at));
+        if outbox.len.get() == 0 || failed {
             return Poll::Ready(self.writable(at));
         }
         self.start_flush(at);
@@ -149,11 +154,11 @@ impl Io {
             [one] if u32::try_from(one.len.get()).is_ok() => {
                 // SAFETY: static bytes, or of a buffer that the outbox holds; the entry stays until
                 // the send's terminal completion.
-                unsafe { Sqe::send(at, one.base.get() as u64, one.len.get() as u32) }
+                unsafe { Sqe::send(self.file(at), one.base.get() as u64, one.len.get() as u32) }
             }
             // SAFETY: as above; the message is in the worker's statics and is not written again
             // before the completion.
-            many => unsafe { Sqe::send_msg(at, outbox.describe(many)) },
+            many => unsafe { Sqe::send_msg(self.file(at), outbox.describe(many)) },
         }
     }
 

@@ -68,6 +68,13 @@ impl Slot {
     }
 }
 
+impl Slot {
+    /// Whether a cancel of it is queued or pushed.
+    pub(super) fn is_given_up(&self) -> bool {
+        matches!(self.state.get(), State::Cancelling | State::Cancelled)
+    }
+}
+
 impl Linked for Slot {
     fn links(&self) -> &Links {
         &self.links

@@ -45,8 +45,8 @@ pub(super) mod flag {
     pub const CONTROL_DONE: u16 = 1 << 7;
     /// The write side is to be shut down once the outbox is empty.
     pub const SHUT_PENDING: u16 = 1 << 5;
-    /// It was starved: the next receive waits for data before it takes a buffer.
-    pub const POLL_FIRST: u16 = 1 << 8;
+    /// The real descriptor was asked for.
+    pub const REAL_FD: u16 = 1 << 9;
 }
 
 /// One socket slot; all zero while free, but for the generation.

@@ -136,6 +136,8 @@ impl Config {
             "kio: what can be outstanding exceeds 65,536 completions a worker: declare fewer \
              `conns` (3 completions each) or `buffers` (1 each), or more workers"
         );
+        assert!(self.sq() <= 32_768, "kio: `sq` must be at most 32,768");
+        assert!(self.cq() <= CQ_MAX, "kio: the completion queue exceeds 65,536 entries");
         assert!(self.stack >= 16 * 1024, "kio: `stack` must be at least 16 KiB");
         let mut i = 0;
         while i < self.tasks.len() {

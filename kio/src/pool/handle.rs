@@ -9,7 +9,8 @@ use crate::metrics::Stats;
 use crate::task::call::{self, SlotSize};
 use crate::worker::{Core, Parts};
 
-/// A running pool. Dropped, it stops the pool and waits for its threads.
+/// A running pool. Dropped, it stops the pool and waits for its threads (but for a worker's own
+/// thread, which cannot: then the next start does).
 pub struct Handle<P: Pool> {
     joined: bool,
     pool: PhantomData<fn() -> P>,
@@ -45,7 +46,7 @@ impl<P: Pool> Handle<P> {
         R: Send + 'static,
     {
         assert!(worker < self.workers(), "worker {worker} of {}", self.workers());
-        if (0..self.workers()).any(|w| parts::<P>(w).tasks.owner.is_current()) {
+        if on_worker::<P>() {
             return Err(Error::Other(
                 "a worker's thread called its own pool from outside, which would block it",
             ));
@@ -93,6 +94,10 @@ impl<P: Pool> Handle<P> {
     pub(super) fn wait(&mut self) -> Result<()> {
         self.joined = true;
         let shared = P::shared();
+        if on_worker::<P>() {
+            shared.abandon();
+            return Err(Error::Other("a worker cannot wait for its own pool to end"));
+        }
         while let Some(thread) = shared.next_thread() {
             // A worker's panic ends the process, so its thread has no other way to end.
             let _ = thread.join();
@@ -109,6 +114,19 @@ impl<P: Pool> Handle<P> {
 
 pub(super) fn parts<P: Pool>(worker: usize) -> &'static Parts {
     P::memory(worker).parts
+}
+
+/// Whether the calling thread is a worker of the pool.
+fn on_worker<P: Pool>() -> bool {
+    let workers = P::CONFIG.max_workers() as usize;
+    (0..workers).any(|worker| parts::<P>(worker).tasks.owner.is_current())
+}
+
+/// Joins a run that was abandoned and has ended.
+pub(super) fn reap<P: Pool>() {
+    if P::shared().is_abandoned() {
+        let _ = Handle::<P>::new().wait();
+    }
 }
 
 /// 3 and 4 of a pool: stops it, or ends its drain.

@@ -7,7 +7,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::sync::Arc;
 use std::thread;
 
-use super::handle::{Handle, parts, stop, wake_all};
+use super::handle::{Handle, parts, reap, stop, wake_all};
 use super::signals::{self, Watch};
 use super::{Config, Pin, Pool, State, Worker, Workers};
 use crate::error::{Error, Held, Result, StartError};
@@ -22,6 +22,7 @@ const RESOLVER_STACK: u64 = 256 * 1024;
 
 /// Starts the pool and gives its handle.
 pub fn start<P: Pool>(args: <P::State as State>::Args) -> Result<Handle<P>> {
+    reap::<P>();
     let shared = P::shared();
     if !shared.change(Phase::Idle, Phase::Starting) {
         return Err(match shared.phase() {
@@ -30,38 +31,34 @@ pub fn start<P: Pool>(args: <P::State as State>::Args) -> Result<Handle<P>> {
         }
         .into());
     }
-    let mut handle = Handle::<P>::new();
-    match start_workers::<P>(args) {
-        Ok(()) => Ok(handle),
-        Err(error) => {
-            shared.fail(error);
-            wake_all::<P>();
-            Err(handle.wait().err().unwrap_or(error))
-        }
-    }
+    begin_run(args)
 }
 
 /// As [`start`], but waits until a run of the pool that is under way has been joined: many tests
 /// share one declaration.
 pub fn start_when_free<P: Pool>(args: <P::State as State>::Args) -> Result<Handle<P>> {
-    // Kept between tries: only the one that gets the pool hands them over.
-    let mut args = Some(args);
+    let shared = P::shared();
     loop {
-        P::shared().wait_rest();
-        if P::shared().phase() == Phase::Retired {
-            return Err(StartError::Retired(P::shared().held()).into());
+        shared.wait_rest();
+        reap::<P>();
+        if shared.phase() == Phase::Retired {
+            return Err(StartError::Retired(shared.held()).into());
         }
-        if P::shared().change(Phase::Idle, Phase::Starting) {
-            let mut handle = Handle::<P>::new();
-            let args = args.take().expect("handed over once");
-            return match start_workers::<P>(args) {
-                Ok(()) => Ok(handle),
-                Err(error) => {
-                    P::shared().fail(error);
-                    wake_all::<P>();
-                    Err(handle.wait().err().unwrap_or(error))
-                }
-            };
+        if shared.change(Phase::Idle, Phase::Starting) {
+            return begin_run(args);
+        }
+    }
+}
+
+/// 1 of a pool: the caller has it, and starts its threads.
+fn begin_run<P: Pool>(args: <P::State as State>::Args) -> Result<Handle<P>> {
+    let mut handle = Handle::<P>::new();
+    match start_workers::<P>(args) {
+        Ok(()) => Ok(handle),
+        Err(error) => {
+            P::shared().fail(error);
+            wake_all::<P>();
+            Err(handle.wait().err().unwrap_or(error))
         }
     }
 }
@@ -88,11 +85,13 @@ pub fn run<P: Pool>(args: <P::State as State>::Args) -> Result<()> {
 fn start_workers<P: Pool>(args: <P::State as State>::Args) -> Result<()> {
     let config = const { &P::CONFIG };
     const { P::CONFIG.check() };
+    // Whatever fails from here on is told as it is, not as the last run's error.
+    P::shared().begin(0);
     distinct_tasks(config)?;
-    raise_limits(config)?;
     let allowed = sched_getaffinity(None)?;
     let workers = count(config, &allowed)?;
-    let features = Features::detect()?;
+    let features = detect()?;
+    raise_limits(config, workers, features)?;
     let shared = P::shared();
     shared.begin(workers);
     let args = Arc::new(args);
@@ -125,6 +124,15 @@ fn start_resolvers<P: Pool>() -> Result<()> {
     Ok(())
 }
 
+/// Finds out what the kernel can do, on a thread of its own: the end of a ring interrupts a system
+/// call of the thread that made it, some time later (`io_ring_exit_work` signals its task work).
+fn detect() -> Result<Features> {
+    thread::scope(|scope| {
+        let probe = thread::Builder::new().spawn_scoped(scope, Features::detect)?;
+        probe.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 fn distinct_tasks(config: &Config) -> Result<()> {
     for (i, a) in config.tasks.iter().enumerate() {
         for b in &config.tasks[..i] {
@@ -137,12 +145,14 @@ fn distinct_tasks(config: &Config) -> Result<()> {
 }
 
 /// Raises the soft limits to the hard ones, and tells what is still short.
-fn raise_limits(config: &Config) -> Result<()> {
+fn raise_limits(config: &Config, workers: u32, features: Features) -> Result<()> {
     for resource in [Resource::Nofile, Resource::Memlock] {
         let Rlimit { maximum, .. } = getrlimit(resource);
         let _ = setrlimit(resource, Rlimit { current: maximum, maximum });
     }
-    let need = u64::from(config.conns) + OWN_DESCRIPTORS;
+    // A table may be as large as the limit; sockets kept as descriptors count one by one.
+    let tables = if features.direct { 1 } else { u64::from(workers) };
+    let need = u64::from(config.conns) * tables + OWN_DESCRIPTORS;
     match getrlimit(Resource::Nofile).current {
         Some(allowed) if allowed < need => Err(StartError::Descriptors { need, allowed }.into()),
         _ => Ok(()),
@@ -203,7 +213,7 @@ fn worker<P: Pool>(
     let held = Held { guards: P::state(index as usize).empty(), ..parts.held() };
     parts.tasks.owner.release();
     P::shared().ended(held);
-    signals::ring();
+    signals::ring_all();
     core::mem::forget(abort);
 }
 
@@ -296,5 +306,6 @@ fn wake_descriptor(parts: &Parts) -> Result<i32> {
         .map_err(|errno| Error::os("making an eventfd", errno.raw_os_error()))?
         .into_raw_fd();
     parts.tasks.eventfd.store(fd + 1, Ordering::Relaxed);
+    parts.shared().keep_eventfd(parts.index.get(), fd);
     Ok(fd)
 }

@@ -3,25 +3,51 @@
 use core::fmt;
 use std::os::fd::AsRawFd;
 
-use io_uring::{IoUring, squeue};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use io_uring::{IoUring, opcode, squeue, types};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 
-use super::{Features, Sqe};
+use super::{Features, File, Sqe};
 use crate::error::{Error, Result, StartError};
 
 impl Features {
     /// Tries what the pool's workers need to know. Costs a small ring, once a start.
     /// What forbids entering (some profiles allow set-up only) is found here, not by a worker.
     pub(crate) fn detect() -> Result<Self> {
-        match recv_cap() {
-            Ok(recv_cap) => Ok(Self { recv_cap }),
+        match super::setup::patiently(try_all) {
+            Ok(found) => Ok(found),
             Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => {
                 Err(super::setup::forbidden().into())
             }
             // The worker's own ring fails for the same reason, and tells it.
-            Err(_) => Ok(Self { recv_cap: false }),
+            Err(_) => Ok(Self::default()),
         }
     }
+}
+
+fn try_all() -> std::io::Result<Features> {
+    Ok(Features { recv_cap: recv_cap()?, direct: direct()? })
+}
+
+/// Whether a file that is closed in the table is let go while an older operation on the table waits.
+fn direct() -> std::io::Result<bool> {
+    let pair = || socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+    let ((idle, _peer), (closed, other)) = (pair()?, pair()?);
+    let mut ring = IoUring::new(4)?;
+    ring.submitter().register_files(&[idle.as_raw_fd(), closed.as_raw_fd()])?;
+    drop(closed);
+    let wait = opcode::PollAdd::new(types::Fixed(0), libc::POLLIN as u32).build();
+    let close = opcode::Close::new(types::Fixed(1)).build();
+    for sqe in [wait, close] {
+        // SAFETY: neither points to anything.
+        let pushed = unsafe { ring.submission().push(&sqe) };
+        debug_assert!(pushed.is_ok());
+        ring.submit()?;
+    }
+    let (n, _) = match rustix::net::recv(&other, &mut [0u8; 1][..], RecvFlags::DONTWAIT) {
+        Err(rustix::io::Errno::AGAIN) => return Ok(false),
+        read => read?,
+    };
+    Ok(n == 0)
 }
 
 /// Whether a capped multishot receive is taken (EINVAL before 6.18): armed on a quiet socket and a
@@ -32,7 +58,7 @@ fn recv_cap() -> std::io::Result<bool> {
     let (a, _b) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let mut ring = IoUring::new(4)?;
     ring.submitter().register_files(&[a.as_raw_fd()])?;
-    let sqe = Sqe::recv(0, true, false, 4096).tagged(1);
+    let sqe = Sqe::recv(File::Slot(0), true, 4096).tagged(1);
     // SAFETY: the layouts agree (see `Ring::push`), and a receive that selects its buffer points
     // to nothing.
     let pushed =
@@ -56,6 +82,9 @@ pub struct Probe {
     pub ring_fd: bool,
     /// A receive window by a cap in bytes (6.18); without it kio cancels and re-arms.
     pub recv_cap: bool,
+    /// A closed slot of the file table lets its file go at once (6.13); without it kio keeps sockets as
+    /// ordinary descriptors.
+    pub direct: bool,
     /// Operations of the kernel's list that kio uses and that are missing.
     pub missing: &'static [&'static str],
 }
@@ -97,6 +126,7 @@ pub fn probe() -> Result<Probe> {
         }),
         ring_fd: plain.submitter().register_ring_fd().is_ok(),
         recv_cap: recv_cap().unwrap_or(false),
+        direct: direct().unwrap_or(false),
         missing: if lacks_sockets { &["shutdown"] } else { &[] },
     })
 }
@@ -108,6 +138,7 @@ impl fmt::Display for Probe {
         writeln!(f, "deferred task work  (6.1) {}", yes(self.defer_taskrun))?;
         writeln!(f, "no submission array (6.6) {}", yes(self.no_sqarray))?;
         writeln!(f, "registered ring    (5.18) {}", yes(self.ring_fd))?;
+        writeln!(f, "direct descriptors (6.13) {}", yes(self.direct))?;
         writeln!(f, "receive cap        (6.18) {}", yes(self.recv_cap))?;
         write!(f, "missing operations        ")?;
         if self.missing.is_empty() { f.write_str("none") } else { write!(f, "{:?}", self.missing) }

@@ -17,7 +17,7 @@ mod uring;
 pub(crate) use sqe::FLAGS_USED;
 #[cfg(any(feature = "std", test))]
 pub(crate) use sqe::Opcode;
-pub(crate) use sqe::{Cqe, Sqe};
+pub(crate) use sqe::{Cqe, File, Sqe};
 
 #[cfg(feature = "std")]
 pub use features::{Probe, probe};
@@ -31,4 +31,8 @@ pub(crate) use uring::{Ring, Wait};
 pub(crate) struct Features {
     /// A multishot receive stops after a number of bytes (6.18).
     pub(crate) recv_cap: bool,
+    /// A slot of the fixed-file table that is closed lets its file go at once (6.13). Before, the file
+    /// stays until every older operation on the table has ended, which an idle receive never does:
+    /// there kio keeps sockets as ordinary descriptors.
+    pub(crate) direct: bool,
 }

@@ -54,7 +54,7 @@ pub(crate) fn set_up<'a>(uring: &'a mut IoUring, setup: &Setup) -> Result<Ring<'
     submitter.register_files_sparse(setup.files).map_err(failed("registering the file table"))?;
     let (memory, entries) = (setup.buffer_ring.start(), setup.buffer_ring_entries);
     // SAFETY: a part of the pool's bytes: valid for ever, and this worker's alone.
-    unsafe { submitter.register_buf_ring_with_flags(memory as u64, entries, 0, 0) }
+    patiently(|| unsafe { submitter.register_buf_ring_with_flags(memory as u64, entries, 0, 0) })
         .map_err(failed("registering the buffer ring"))?;
     // Bounded by file operations (none yet) and by what cannot be polled.
     submitter.register_iowq_max_workers(&mut [4, 2]).map_err(failed("bounding io-wq"))?;
@@ -97,6 +97,20 @@ fn restrict(submitter: &Submitter<'_>) -> io::Result<()> {
     submitter.register_restrictions(&mut list)
 }
 
+/// Tries again for half a second where locked memory is short: the kernel gives back what rings that
+/// are gone had in its own time, so a pool that starts again may have to wait for its last run's.
+pub(super) fn patiently<T>(mut make: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 0..50 {
+        match make() {
+            Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+                std::thread::sleep(core::time::Duration::from_millis(10));
+            }
+            made => return made,
+        }
+    }
+    make()
+}
+
 /// Tries the flags from best to least: NO_SQARRAY came with 6.6, DEFER_TASKRUN with 6.1.
 pub(crate) fn build(setup: &Setup) -> Result<IoUring> {
     let mut last = None;
@@ -116,7 +130,7 @@ pub(crate) fn build(setup: &Setup) -> Result<IoUring> {
         if no_sqarray {
             builder.setup_no_sqarray();
         }
-        match builder.build(setup.sq) {
+        match patiently(|| builder.build(setup.sq)) {
             Ok(ring) => return Ok(ring),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => last = Some(error),
             Err(error) => return Err(explain("setting the ring up", &error, setup)),

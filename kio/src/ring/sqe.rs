@@ -1,7 +1,7 @@
 //! Submissions and completions as the kernel lays them out.
 //!
 //! The `io-uring` crate's builders lack some fields that kio sets (the peer address of a direct
-//! accept, POLL_FIRST and the byte cap of a multishot receive), so kio writes the 64 bytes itself:
+//! accept, the byte cap of a multishot receive), so kio writes the 64 bytes itself:
 //! one constructor an operation, no builder.
 
 /// What a submission asks for; the numbers are the kernel's.
@@ -26,13 +26,21 @@ const BUFFER_SELECT: u8 = 1 << 5;
 /// Every submission flag kio sets, for the ring's restrictions.
 pub(crate) const FLAGS_USED: u8 = FIXED_FILE | BUFFER_SELECT;
 
-const RECVSEND_POLL_FIRST: u16 = 1 << 0;
 const RECV_MULTISHOT: u16 = 1 << 1;
 const POLL_ADD_MULTI: u32 = 1 << 0;
 const POLLIN: u32 = 1;
 const SOCK_CLOEXEC: u32 = 0o2_000_000;
 const MSG_WAITALL: u32 = 0x100;
 const MSG_NOSIGNAL: u32 = 0x4000;
+
+/// What an operation is on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum File {
+    /// A slot of the fixed-file table.
+    Slot(u32),
+    /// A descriptor.
+    Fd(i32),
+}
 
 /// A submission queue entry, `struct io_uring_sqe`. Those that make the kernel follow a pointer are
 /// made by `unsafe` constructors, so that pushing one is safe.
@@ -78,10 +86,15 @@ impl Sqe {
         }
     }
 
-    const fn fixed(opcode: Opcode, slot: u32) -> Self {
-        let mut sqe = Self::new(opcode, slot as i32);
-        sqe.flags = FIXED_FILE;
-        sqe
+    const fn on(opcode: Opcode, file: File) -> Self {
+        match file {
+            File::Fd(fd) => Self::new(opcode, fd),
+            File::Slot(slot) => {
+                let mut sqe = Self::new(opcode, slot as i32);
+                sqe.flags = FIXED_FILE;
+                sqe
+            }
+        }
     }
 
     /// Nothing, completed at once.
@@ -91,15 +104,12 @@ impl Sqe {
 
     /// A receive into provided buffers (group 0). `cap` bounds the bytes of a multishot one where
     /// the kernel honours it (optlen, 6.18); 0 is no bound.
-    pub(crate) const fn recv(slot: u32, multishot: bool, poll_first: bool, cap: u32) -> Self {
-        let mut sqe = Self::fixed(Opcode::Recv, slot);
+    pub(crate) const fn recv(file: File, multishot: bool, cap: u32) -> Self {
+        let mut sqe = Self::on(Opcode::Recv, file);
         sqe.flags |= BUFFER_SELECT;
         if multishot {
             sqe.ioprio |= RECV_MULTISHOT;
             sqe.file_index = cap;
-        }
-        if poll_first {
-            sqe.ioprio |= RECVSEND_POLL_FIRST;
         }
         sqe
     }
@@ -108,8 +118,8 @@ impl Sqe {
     ///
     /// # Safety
     /// What it points to stays valid and unmoved until the operation's terminal completion.
-    pub(crate) const unsafe fn send(slot: u32, addr: u64, len: u32) -> Self {
-        let mut sqe = Self::fixed(Opcode::Send, slot);
+    pub(crate) const unsafe fn send(file: File, addr: u64, len: u32) -> Self {
+        let mut sqe = Self::on(Opcode::Send, file);
         sqe.addr = addr;
         sqe.len = len;
         sqe.op_flags = MSG_WAITALL | MSG_NOSIGNAL;
@@ -120,8 +130,8 @@ impl Sqe {
     ///
     /// # Safety
     /// What it points to stays valid and unmoved until the operation's terminal completion.
-    pub(crate) const unsafe fn send_msg(slot: u32, addr: u64) -> Self {
-        let mut sqe = Self::fixed(Opcode::SendMsg, slot);
+    pub(crate) const unsafe fn send_msg(file: File, addr: u64) -> Self {
+        let mut sqe = Self::on(Opcode::SendMsg, file);
         sqe.addr = addr;
         sqe.len = 1;
         sqe.op_flags = MSG_WAITALL | MSG_NOSIGNAL;
@@ -154,8 +164,8 @@ impl Sqe {
     ///
     /// # Safety
     /// What it points to stays valid and unmoved until the operation's terminal completion.
-    pub(crate) const unsafe fn connect(slot: u32, addr: u64, len: u32) -> Self {
-        let mut sqe = Self::fixed(Opcode::Connect, slot);
+    pub(crate) const unsafe fn connect(file: File, addr: u64, len: u32) -> Self {
+        let mut sqe = Self::on(Opcode::Connect, file);
         sqe.addr = addr;
         sqe.off = len as u64;
         sqe
@@ -174,8 +184,8 @@ impl Sqe {
     }
 
     /// Ends the write side of the socket in `slot`.
-    pub(crate) const fn shutdown_write(slot: u32) -> Self {
-        let mut sqe = Self::fixed(Opcode::Shutdown, slot);
+    pub(crate) const fn shutdown_write(file: File) -> Self {
+        let mut sqe = Self::on(Opcode::Shutdown, file);
         sqe.len = 1; // SHUT_WR
         sqe
     }

@@ -36,6 +36,9 @@ pub(crate) fn duplicate(fd: i32) -> rustix::io::Result<OwnedFd> {
 
 /// This side's address of a socket.
 pub(crate) fn local_addr(fd: i32) -> Option<SocketAddr> {
+    if fd < 0 {
+        return None;
+    }
     with_fd(fd, |fd| SocketAddr::try_from(rustix::net::getsockname(fd).ok()?).ok())
 }
 

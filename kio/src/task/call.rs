@@ -53,15 +53,21 @@ impl CallQueue {
         self.head.store(ptr::null_mut(), Ordering::Release);
     }
 
-    fn push(&self, node: &Node) -> bool {
+    /// Posts a call. `node` points to the whole frame, which `begin` reaches through it.
+    fn push(&self, node: *const Node) -> bool {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
             if head == CLOSED {
                 return false;
             }
-            node.next.set(head);
-            let new = ptr::from_ref(node).cast_mut();
-            match self.head.compare_exchange_weak(head, new, Ordering::SeqCst, Ordering::Relaxed) {
+            // SAFETY: the caller's frame, which nobody else knows before the exchange.
+            unsafe { (*node).next.set(head) };
+            match self.head.compare_exchange_weak(
+                head,
+                node.cast_mut(),
+                Ordering::SeqCst,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => return true,
                 Err(now) => head = now,
             }
@@ -216,7 +222,7 @@ where
         done: AtomicBool::new(false),
         caller: thread::current(),
     };
-    if !queue.push(&frame.node) {
+    if !queue.push(ptr::from_ref(&frame).cast::<Node>()) {
         return Err(Error::Stopped);
     }
     tasks.ring_bell();

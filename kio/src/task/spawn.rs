@@ -126,7 +126,8 @@ pub struct Reserve<Fut> {
     tasks: &'static Tasks,
     arena: Option<u16>,
     node: WaitNode,
-    future: PhantomData<fn() -> Fut>,
+    /// Invariant: a subtype of `Fut` is another type, with another slot.
+    future: PhantomData<fn(Fut) -> Fut>,
 }
 
 impl<Fut: Future<Output: Outcome> + 'static> Reserve<Fut> {
@@ -151,14 +152,15 @@ impl<Fut: Future<Output: Outcome> + 'static> Future for Reserve<Fut> {
                 "reserve: the task is not declared: name its function in `tasks`",
             )));
         };
-        if node.is_waiting() && tasks.arena(arena).has_room() {
-            node.leave();
-        }
-        match tasks.claim(arena) {
-            Some(index) => Poll::Ready(Ok(Reservation { tasks, index, future: PhantomData })),
+        let waiters = &tasks.arena(arena).waiters;
+        match node.has_turn(waiters).then(|| tasks.claim(arena)).flatten() {
+            Some(index) => {
+                node.leave();
+                Poll::Ready(Ok(Reservation { tasks, index, future: PhantomData }))
+            }
             None => {
                 tasks.counters.task_waits.add(u64::from(!node.is_waiting()));
-                node.wait(&tasks.arena(arena).waiters, tasks, cx);
+                node.wait(waiters, tasks, cx);
                 Poll::Pending
             }
         }
@@ -182,7 +184,8 @@ impl<Fut> Drop for Reserve<Fut> {
 pub struct Reservation<Fut> {
     tasks: &'static Tasks,
     index: u32,
-    future: PhantomData<fn() -> Fut>,
+    /// Invariant: a subtype of `Fut` is another type, with another slot.
+    future: PhantomData<fn(Fut) -> Fut>,
 }
 
 impl<Fut: Future<Output: Outcome> + 'static> Reservation<Fut> {

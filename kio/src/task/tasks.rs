@@ -295,6 +295,17 @@ impl Tasks {
         arena.waiters.wake_one(self);
     }
 
+    /// Wakes one more of those who wait for a slot that is free: the one woken before may have been
+    /// given up, or forgotten.
+    #[inline]
+    pub(crate) fn nudge(&self) {
+        for arena in self.arenas.get() {
+            if !arena.waiters.is_empty() && arena.has_room() {
+                arena.waiters.wake_one(self);
+            }
+        }
+    }
+
     // ---- polling ----
 
     /// Polls the next ready task; false where none is.
@@ -403,8 +414,10 @@ impl Tasks {
     }
 
     fn tell(&self, failure: &Failure<'_>) {
-        if let Some(hook) = self.hook.get() {
-            hook.tell(failure);
+        if let Some(hook) = self.hook.get()
+            && catch(|| hook.tell(failure)).is_err()
+        {
+            self.counters.panics.add(1); // its own fault ends nobody else
         }
     }
 

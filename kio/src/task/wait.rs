@@ -27,6 +27,8 @@ pub(crate) struct WaitNode {
     next: Cell<*const WaitNode>,
     /// What the list's owner wants to know of it (a timer's tick).
     key: Cell<u64>,
+    /// Woken since it last waited.
+    woken: Cell<bool>,
     waiter: Waiter,
     _pinned: PhantomPinned,
 }
@@ -38,6 +40,7 @@ impl WaitNode {
             prev: Cell::new(ptr::null()),
             next: Cell::new(ptr::null()),
             key: Cell::new(0),
+            woken: Cell::new(false),
             waiter: Waiter::new(),
             _pinned: PhantomPinned,
         }
@@ -53,6 +56,12 @@ impl WaitNode {
         self.wait_keyed(list, 0, tasks, cx);
     }
 
+    /// Whether it may take what is waited for on `list`: it was woken, or nobody is before it.
+    pub(crate) fn has_turn(&self, list: &WaitList) -> bool {
+        let first = self.is_waiting() && self.prev.get().is_null();
+        self.woken.get() || first || list.is_empty()
+    }
+
     /// Waits on `list` with a key, unless it waits already.
     pub(crate) fn wait_keyed(
         self: Pin<&Self>,
@@ -64,6 +73,7 @@ impl WaitNode {
         self.waiter.register(tasks, cx);
         if !self.is_waiting() {
             self.key.set(key);
+            self.woken.set(false);
             self.get_ref().link(list);
         }
     }
@@ -154,6 +164,7 @@ impl WaitList {
         // the wake may run any user code.
         let waiter = unsafe {
             (*head).leave();
+            (*head).woken.set(true);
             (*head).waiter.take()
         };
         waiter.wake(tasks);

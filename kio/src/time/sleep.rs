@@ -42,7 +42,7 @@ impl Future for Sleep {
         let Some(tasks) = this.timers.tasks.get().filter(|tasks| tasks.owner.is_current()) else {
             return Poll::Ready(());
         };
-        if this.timers.turn() >= this.deadline.0 {
+        if this.timers.turn() >= this.deadline.0 || tasks.closed.get() {
             this.node.leave();
             return Poll::Ready(());
         }

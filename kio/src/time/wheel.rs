@@ -94,10 +94,13 @@ impl Timers {
         for level in 0..LEVELS {
             let range = 1u64 << (6 * level);
             let here = (now / range) as u32 % 64;
+            // The present's own slot is empty on every level but the top one, where it holds what
+            // wraps around, and so comes last.
+            let from = if level == LEVELS - 1 { here + 1 } else { here } % 64;
             while self.occupied[level].get() != 0 {
                 let occupied = self.occupied[level].get();
-                let ahead = occupied.rotate_right(here).trailing_zeros();
-                let slot = (here + ahead) % 64;
+                let ahead = occupied.rotate_right(from).trailing_zeros();
+                let slot = (from + ahead) % 64;
                 if self.slots[level][slot as usize].is_empty() {
                     self.occupied[level].set(occupied & !(1 << slot));
                     continue;
@@ -153,7 +156,10 @@ impl Timers {
     /// Takes every timer off the wheel and wakes it, as the worker ends.
     pub(crate) fn clear(&self, tasks: &Tasks) {
         for slot in self.slots.iter().flatten() {
-            while slot.wake_one(tasks) {}
+            // Bounded: a wake may run code that sets timers.
+            for _ in 0..slot.count() {
+                slot.wake_one(tasks);
+            }
         }
     }
 }
@@ -217,6 +223,23 @@ mod tests {
             assert!(turns < 100);
         }
         assert!(timers.turn() >= deadline);
+    }
+
+    #[test]
+    fn a_timer_without_end_hides_no_other() {
+        const DAY: u64 = 86_400_000_000_000;
+        let (timers, tasks) = wheel(0);
+        let endless = set(timers, tasks, u64::MAX);
+        let ten_days = set(timers, tasks, 10 * DAY);
+        for _ in 0..100 {
+            let due = timers.next_due().expect("both are on the wheel");
+            timers.advance(timers.turn() + due, tasks);
+            if !ten_days.is_waiting() {
+                break;
+            }
+        }
+        assert!(!ten_days.is_waiting() && timers.turn() < 10 * DAY + (2 << TICK_BITS));
+        assert!(endless.is_waiting());
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl Core {
 
     /// Whether the pool stops; true after it has stopped.
     pub fn is_stopping(self) -> bool {
-        self.parts().map_or(true, |parts| parts.stopping.get())
+        self.parts().map_or(true, |parts| parts.stopping.get() || parts.tasks.closed.get())
     }
 
     /// Waits until the pool stops.

@@ -1,5 +1,7 @@
 //! What the workers of a pool share: the phase, the ports, the first error.
 
+#[cfg(feature = "std")]
+use core::sync::atomic::AtomicI32;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 #[cfg(feature = "std")]
@@ -40,6 +42,9 @@ pub struct Shared {
     came: AtomicU32,
     #[cfg(feature = "std")]
     pub(crate) resolver: super::Resolver,
+    /// The descriptor + 1 that wakes each worker; see `Tasks::eventfd`.
+    #[cfg(feature = "std")]
+    eventfds: [AtomicI32; WORKERS_MAX],
     #[cfg(feature = "std")]
     locked: Mutex<Locked>,
     #[cfg(feature = "std")]
@@ -55,6 +60,8 @@ struct Locked {
     /// Workers that came through their set-up, and those that ended.
     ready: u32,
     ended: u32,
+    /// The handle was dropped on a worker of the pool, which could not wait for itself.
+    abandoned: bool,
     held: Held,
     threads: heapless::Vec<JoinHandle<()>, WORKERS_MAX>,
 }
@@ -89,11 +96,14 @@ impl Shared {
             #[cfg(feature = "std")]
             resolver: super::Resolver::new(),
             #[cfg(feature = "std")]
+            eventfds: [const { AtomicI32::new(0) }; WORKERS_MAX],
+            #[cfg(feature = "std")]
             locked: Mutex::new(Locked {
                 ports: heapless::Vec::new(),
                 error: None,
                 ready: 0,
                 ended: 0,
+                abandoned: false,
                 held: Held { ops: 0, tasks: 0, buffers: 0, sockets: 0, guards: 0 },
                 threads: heapless::Vec::new(),
             }),
@@ -142,14 +152,19 @@ impl Shared {
         }
     }
 
-    /// 3: stops, if it runs.
+    /// 3: stops, if it runs; workers that sleep are woken to see it.
     pub(crate) fn stop(&self) {
         let stopped = self.change(Phase::Running, Phase::Stopping)
             || self.change(Phase::Starting, Phase::Stopping);
         #[cfg(feature = "std")]
         if stopped {
-            let _lock = self.lock();
+            let lock = self.lock();
             self.changed.notify_all();
+            drop(lock);
+            let workers = self.workers.load(Ordering::SeqCst) as usize;
+            for eventfd in &self.eventfds[..workers] {
+                crate::ring::sys::ring_eventfd(eventfd.load(Ordering::Relaxed) - 1);
+            }
         }
         #[cfg(not(feature = "std"))]
         let _ = stopped;
@@ -166,10 +181,15 @@ impl Shared {
     pub(crate) fn begin(&self, workers: u32) {
         self.workers.store(workers, Ordering::SeqCst);
         let mut locked = self.lock();
+        for port in &mut locked.ports {
+            // Left by a listener that was forgotten.
+            crate::ring::sys::close_fd(core::mem::replace(&mut port.shared_fd, -1));
+        }
         locked.ports.clear();
         locked.error = None;
         locked.ready = 0;
         locked.ended = 0;
+        locked.abandoned = false;
         locked.held = Held::default();
     }
 
@@ -183,10 +203,29 @@ impl Shared {
         held
     }
 
-    /// Waits until the pool is at rest, or retired.
+    /// The descriptor that wakes a worker.
+    pub(crate) fn keep_eventfd(&self, worker: u32, eventfd: i32) {
+        self.eventfds[worker as usize].store(eventfd + 1, Ordering::Relaxed);
+    }
+
+    /// Nobody waits for the threads of this run: the next start joins them.
+    pub(crate) fn abandon(&self) {
+        self.lock().abandoned = true;
+    }
+
+    /// Whether a run has ended that nobody has joined, nor will.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        let locked = self.lock();
+        locked.abandoned && locked.ended >= self.workers.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the pool is at rest, or retired, or abandoned.
     pub(crate) fn wait_rest(&self) {
         let mut locked = self.lock();
-        while !matches!(self.phase(), Phase::Idle | Phase::Retired) {
+        let abandoned = |locked: &Locked| {
+            locked.abandoned && locked.ended >= self.workers.load(Ordering::SeqCst)
+        };
+        while !matches!(self.phase(), Phase::Idle | Phase::Retired) && !abandoned(&locked) {
             locked = self.changed.wait(locked).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -225,7 +264,8 @@ impl Shared {
         while locked.ready < all && locked.error.is_none() && locked.ended == 0 {
             locked = self.changed.wait(locked).unwrap_or_else(PoisonError::into_inner);
         }
-        let go = locked.error.is_none() && locked.ended == 0;
+        // One that has ended by now, after a stop, ran: so does this one, for its own backlog.
+        let go = locked.error.is_none() && locked.ready >= all;
         drop(locked);
         if go {
             // Where a stop came first the worker runs all the same: clients may be waiting already.

@@ -49,7 +49,7 @@ impl Signals {
                 self.seen = now;
                 return core::task::Poll::Ready(Ok(self.signal));
             }
-            if parts.stopping.get() {
+            if parts.stopping.get() || parts.tasks.closed.get() {
                 return core::task::Poll::Ready(Err(Error::Stopped));
             }
             node.as_mut().as_ref().wait(&parts.signal_waiters, &parts.tasks, cx);

@@ -52,19 +52,23 @@ impl<'a> Loop<'a> {
     /// Runs until the pool stops and this worker has nothing left in the kernel, or gave up waiting.
     /// `drop_state` is called once its tasks are gone.
     pub(crate) fn run(&mut self, drop_state: impl FnOnce()) -> Result<()> {
+        let turned = self.turns();
+        turned.and(self.end(drop_state))
+    }
+
+    fn turns(&mut self) -> Result<()> {
         loop {
             self.take_completions();
             self.poll_tasks();
             self.look_around();
             if self.parts.stopping.get() && self.is_drained() {
-                break;
+                return Ok(());
             }
             self.parts.io.feed();
             self.push();
             let wait = self.wait();
             self.enter(wait)?;
         }
-        self.end(drop_state)
     }
 
     /// Lets the ring run.
@@ -133,6 +137,8 @@ impl<'a> Loop<'a> {
         if parts.stopping.get() {
             parts.io.nudge_listeners();
         }
+        parts.tasks.nudge();
+        parts.io.bufs.nudge();
         self.look_at_starved(now);
     }
 
@@ -143,7 +149,9 @@ impl<'a> Loop<'a> {
             self.fed = now;
         } else if now.saturating_sub(self.fed) >= self.parts.config().stall {
             self.fed = now;
-            io.reset_stalled((self.parts.config().stall / 1_000_000) as u32);
+            io.reset_stalled(
+                u32::try_from(self.parts.config().stall / 1_000_000).unwrap_or(u32::MAX),
+            );
         }
     }
 
@@ -153,12 +161,18 @@ impl<'a> Loop<'a> {
             self.arm_wake = false;
             self.ring.push(&Io::wake_sqe(self.eventfd));
         }
-        while self.ring.has_room() {
-            let Some(sqe) = self.parts.io.next_sqe() else {
-                return;
-            };
+        let mut pushed = 0;
+        while self.ring.has_room()
+            && let Some(sqe) = self.parts.io.next_sqe()
+        {
+            pushed += 1;
             self.ring.push(&sqe);
         }
+        let counters = &self.parts.tasks.counters;
+        let in_flight = u64::from(self.parts.io.in_flight());
+        counters.submitted.add(pushed);
+        counters.in_flight.set(in_flight);
+        counters.in_flight_peak.peak(in_flight);
     }
 
     /// How long this turn may wait: not at all while somebody can run.
@@ -172,7 +186,7 @@ impl<'a> Loop<'a> {
         let now = parts.timers.turn();
         let mut due = parts.timers.next_due();
         if parts.io.is_starved() {
-            let stall = (self.fed + parts.config().stall).saturating_sub(now);
+            let stall = self.fed.saturating_add(parts.config().stall).saturating_sub(now);
             due = Some(due.map_or(stall, |due| due.min(stall)));
         }
         if parts.stopping.get() {
@@ -285,16 +299,20 @@ impl<'a> Loop<'a> {
         drop_state();
         parts.io.close_all();
         let give_up = sys::monotonic().saturating_add(LAST_SPAN);
+        let mut left = Ok(());
         while parts.io.in_flight() > 0 || parts.io.sockets_used() > 0 {
             if sys::monotonic() >= give_up {
                 break;
             }
             self.push();
-            self.enter(Wait::For(LAST_WAIT))?;
+            left = self.enter(Wait::For(LAST_WAIT));
+            if left.is_err() {
+                break; // what is in the kernel stays there: the pool retires
+            }
             self.take_completions();
         }
         parts.wake_waiters();
         parts.tasks.counters.overflows.set(self.ring.overflows().into());
-        Ok(())
+        left
     }
 }
