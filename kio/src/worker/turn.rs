@@ -96,11 +96,8 @@ impl<'a> Loop<'a> {
             }
         }
         // Counted once a turn, when most is in use: arrivals hold their buffers.
-        let counters = &self.parts.tasks.counters;
-        counters.completed.add(taken);
-        let held = u64::from(self.parts.io.bufs.count().2);
-        counters.buffers.set(held);
-        counters.buffers_peak.peak(held);
+        self.parts.tasks.counters.completed.add(taken);
+        self.count_buffers();
     }
 
     #[inline]
@@ -173,6 +170,14 @@ impl<'a> Loop<'a> {
         counters.submitted.add(pushed);
         counters.in_flight.set(in_flight);
         counters.in_flight_peak.peak(in_flight);
+        self.count_buffers(); // a sleep may follow, and somebody may read
+    }
+
+    fn count_buffers(&self) {
+        let counters = &self.parts.tasks.counters;
+        let held = u64::from(self.parts.io.bufs.count().2);
+        counters.buffers.set(held);
+        counters.buffers_peak.peak(held);
     }
 
     /// How long this turn may wait: not at all while somebody can run.
