@@ -497,6 +497,7 @@ fn a_stop_under_load_answers_every_request_that_was_taken() {
                 }
             });
         }
+        until("all are connected", || sum(&pool, |s| s.accepted) == 16);
         until("there is load", || answered.load(Ordering::SeqCst) > scaled(500) as u64);
         pool.stop();
     });
