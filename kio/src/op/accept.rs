@@ -131,11 +131,13 @@ impl Io {
             return Poll::Ready(Ok(Accepted::Rest));
         }
         if stopping && self.backlog_is_empty(listener) {
+            if listener.armed.get() > 0 {
+                self.disarm(index);
+            }
             if listener.armed.get() == 0 {
                 listener.waiting.set(false);
                 return Poll::Ready(Ok(Accepted::End));
             }
-            self.disarm(index);
         } else if listener.state.get() == State::Open {
             self.arm_accepts(index);
             if stopping && listener.armed.get() > 0 {

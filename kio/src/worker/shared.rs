@@ -154,8 +154,16 @@ impl Shared {
 
     /// 3: stops, if it runs; workers that sleep are woken to see it.
     pub(crate) fn stop(&self) {
-        let stopped = self.change(Phase::Running, Phase::Stopping)
-            || self.change(Phase::Starting, Phase::Stopping);
+        // Again, where it went from Starting to Running between the look and the change.
+        let stopped = loop {
+            let phase = self.phase();
+            if !matches!(phase, Phase::Starting | Phase::Running) {
+                break false;
+            }
+            if self.change(phase, Phase::Stopping) {
+                break true;
+            }
+        };
         #[cfg(feature = "std")]
         if stopped {
             let lock = self.lock();
