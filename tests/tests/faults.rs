@@ -249,7 +249,8 @@ fn thousands_of_connects_and_closes_lose_no_slot_no_buffer_and_no_descriptor() {
     until("all are accepted and closed", || {
         sum(&pool, |s| s.accepted + s.accept_errors) >= all as u64 && sum(&pool, |s| s.open) == 0
     });
-    assert_eq!(open_descriptors(), before);
+    // Fewer, where one of the start was on its way out when they were counted.
+    assert!(open_descriptors() <= before, "descriptors leaked");
     assert_eq!(sum(&pool, |s| s.failures), 0);
     ends_empty(pool);
 }
