@@ -560,10 +560,6 @@ async fn stuck_or_echo(mut conn: net::TcpStream) -> Result {
 
 #[test]
 fn a_hot_sender_to_a_task_that_takes_nothing_holds_no_more_than_its_window() {
-    if !kio::probe().expect("io_uring is there").recv_cap {
-        println!("skipped: this kernel has no cap on a receive (6.18), so a window may be passed");
-        return;
-    }
     kio::pool! {
         #[allow(deprecated)] // the declaration warns of just what is tested
         struct Unread;

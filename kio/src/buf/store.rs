@@ -61,6 +61,7 @@ pub(crate) struct StoreMemory {
     pub(crate) ring: Part,
     pub(crate) ring_entries: u16,
     pub(crate) depth: u32,
+    pub(crate) deepest: u32,
     pub(crate) reserve: u32,
 }
 
@@ -75,6 +76,8 @@ pub(crate) struct Store {
     in_ring: Cell<u32>,
     /// How many the ring should hold; grows when it runs dry.
     depth: Cell<u32>,
+    /// What the depth may grow to.
+    deepest: Cell<u32>,
     /// How many are kept from the ring, for sends.
     reserve: Cell<u32>,
     /// A buffer came back since this was last asked.
@@ -94,6 +97,7 @@ impl Store {
             free_count: Cell::new(0),
             in_ring: Cell::new(0),
             depth: Cell::new(0),
+            deepest: Cell::new(0),
             reserve: Cell::new(0),
             returned: Cell::new(false),
             ring: Provided::new(),
@@ -104,13 +108,15 @@ impl Store {
 
     /// Takes the memory over. All buffers are free.
     pub(crate) fn set_up(&self, tasks: &'static Tasks, memory: &StoreMemory) {
-        let StoreMemory { headers, buffers, size, ring, ring_entries, depth, reserve } = *memory;
+        let StoreMemory { headers, buffers, size, ring, ring_entries, depth, deepest, reserve } =
+            *memory;
         assert!(headers.len() * size as usize <= buffers.size(), "the memory holds all buffers");
         self.tasks.set(Some(tasks));
         self.headers.set(headers);
         self.base.set(buffers.start());
         self.size.set(size);
-        self.depth.set(depth);
+        self.depth.set(depth.min(deepest));
+        self.deepest.set(deepest);
         self.reserve.set(reserve);
         self.in_ring.set(0);
         self.ring.set_up(ring, ring_entries);
@@ -179,8 +185,7 @@ impl Store {
     /// The ring ran dry: let it be deeper, while there are free buffers.
     pub(crate) fn deepen(&self) {
         if self.free_count.get() > self.reserve.get() {
-            let most = self.headers.get().len() as u32 - self.reserve.get();
-            self.depth.set((self.depth.get() * 2).min(most));
+            self.depth.set((self.depth.get() * 2).min(self.deepest.get()));
         }
     }
 

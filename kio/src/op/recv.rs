@@ -123,7 +123,7 @@ impl Io {
         }
         // Without a cap one socket may empty the ring in one enter: take turns when buffers are few.
         let (free, in_ring, held) = self.bufs.count();
-        let plenty = free + in_ring > held / 3;
+        let plenty = free + in_ring > held * 3;
         Sqe::recv(self.file(at), plenty, 0)
     }
 
@@ -277,7 +277,9 @@ impl Io {
         self.counters().enobufs.add(1);
         self.bufs.deepen();
         let socket = self.socket(at);
-        if !socket.has(flag::STARVED) {
+        // One with data to take receives again when that is taken: in line it would only fill its
+        // queue past its window, before those who have nothing.
+        if socket.rx_count.get() == 0 && !socket.has(flag::STARVED) {
             socket.set(flag::STARVED);
             self.starved.push(self.sockets.get(), at);
         }

@@ -79,13 +79,17 @@ impl Parts {
         self.stopping.set(false);
         self.tasks.set_up(memory.headers, memory.arenas, config.tasks.iter(), memory.bodies);
         self.tasks.hook.set(Some(self));
+        let received = config.buffers - config.reserve();
         let store = StoreMemory {
             headers: memory.buffer_headers,
             buffers: memory.buffers,
             size: config.buffer_size,
             ring: memory.buffer_ring,
             ring_entries: config.ring_entries() as u16,
-            depth: config.depth.min(config.buffers - config.reserve()),
+            depth: config.depth,
+            // Without a cap one enter may give one socket all that the ring holds: then the ring
+            // never holds more than half.
+            deepest: if features.recv_cap { received } else { (received / 2).max(1) },
             reserve: config.reserve(),
         };
         self.io.bufs.set_up(&self.tasks, &store);
