@@ -26,7 +26,7 @@ pub use join::{JoinError, JoinHandle};
 pub use outcome::{Failure, FailureKind, Outcome};
 pub use spawn::{Reservation, Reserve, SpawnError, TaskFn};
 pub use statics::{Bytes, Owned, StateCell, StateRef};
-pub(crate) use statics::{Part, Table};
+pub(crate) use statics::{Part, Published, Table};
 pub(crate) use tasks::{Tasks, Tell, catch};
 pub(crate) use wait::{WaitList, WaitNode};
 pub(crate) use waiter::Waiter;

@@ -3,6 +3,7 @@
 
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// A table that one worker owns while its pool runs; see [`crate::Core`].
 #[repr(transparent)]
@@ -104,6 +105,24 @@ impl<T> Table<T> {
         }
         // SAFETY: pointer and length are of one `&'static [T]`.
         unsafe { core::slice::from_raw_parts(self.first.get(), self.len.get()) }
+    }
+}
+
+/// A static of one worker that others find here. What they may touch of it is its own matter.
+pub(crate) struct Published<T: 'static>(AtomicPtr<T>);
+
+impl<T> Published<T> {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicPtr::new(core::ptr::null_mut()))
+    }
+
+    pub(crate) fn set(&self, published: &'static T) {
+        self.0.store(core::ptr::from_ref(published).cast_mut(), Ordering::Release);
+    }
+
+    pub(crate) fn get(&self) -> Option<&'static T> {
+        // SAFETY: null, or the static that `set` was given.
+        unsafe { self.0.load(Ordering::Acquire).as_ref() }
     }
 }
 

@@ -79,6 +79,7 @@ impl Parts {
         self.stopping.set(false);
         self.tasks.set_up(memory.headers, memory.arenas, config.tasks.iter(), memory.bodies);
         self.tasks.hook.set(Some(self));
+        shared.keep_peer(index, self);
         let received = config.buffers - config.reserve();
         let store = StoreMemory {
             headers: memory.buffer_headers,
@@ -113,6 +114,11 @@ impl Parts {
 
     pub(crate) fn config(&self) -> &'static Config {
         self.config.get().expect("a worker's declaration is set up before it is used")
+    }
+
+    /// Wakes another worker, for which something was posted, if it sleeps.
+    pub(crate) fn wake_peer(&self, peer: &Self) {
+        peer.tasks.ring_bell();
     }
 
     /// Wakes whoever waits for anything, and empties the lists: nothing in them may outlive the

@@ -4,6 +4,8 @@
 use core::sync::atomic::AtomicI32;
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use super::Parts;
+use crate::task::Published;
 #[cfg(feature = "std")]
 use {
     crate::error::{Error, Held},
@@ -36,6 +38,8 @@ pub struct Shared {
     phase: AtomicU32,
     /// Workers of this run.
     pub(crate) workers: AtomicU32,
+    /// Each worker's parts, known from the moment it is set up: what other workers post to.
+    peers: [Published<Parts>; WORKERS_MAX],
     /// How often each signal came.
     pub(crate) signals: [AtomicU32; 65],
     /// How many signals came in all.
@@ -67,7 +71,6 @@ struct Locked {
 }
 
 /// Most workers a pool may have.
-#[cfg(feature = "std")]
 pub(crate) const WORKERS_MAX: usize = 256;
 
 /// An address the pool listens on.
@@ -91,6 +94,7 @@ impl Shared {
         Self {
             phase: AtomicU32::new(Phase::Idle as u32),
             workers: AtomicU32::new(0),
+            peers: [const { Published::new() }; WORKERS_MAX],
             signals: [const { AtomicU32::new(0) }; 65],
             came: AtomicU32::new(0),
             #[cfg(feature = "std")]
@@ -110,6 +114,17 @@ impl Shared {
             #[cfg(feature = "std")]
             changed: Condvar::new(),
         }
+    }
+
+    /// A worker is set up: others may post to it. All are before any task runs past the start.
+    pub(crate) fn keep_peer(&self, worker: u32, parts: &'static Parts) {
+        self.peers[worker as usize].set(parts);
+    }
+
+    /// The parts of a worker of this run; of them only what is atomic may be touched by others.
+    pub(crate) fn peer(&self, worker: u32) -> Option<&'static Parts> {
+        let known = worker < self.workers.load(Ordering::Relaxed);
+        self.peers.get(worker as usize).filter(|_| known)?.get()
     }
 
     pub(crate) fn phase(&self) -> Phase {
