@@ -97,6 +97,8 @@ pub struct Held {
     pub buffers: u32,
     /// Sockets.
     pub sockets: u32,
+    /// Files: handles, requests under way, and what is open.
+    pub files: u32,
     /// Guards of the workers' state.
     pub guards: u32,
 }
@@ -108,6 +110,7 @@ impl Held {
             && self.tasks == 0
             && self.buffers == 0
             && self.sockets == 0
+            && self.files == 0
             && self.guards == 0
     }
 }
@@ -246,9 +249,10 @@ impl fmt::Display for StartError {
             Self::Retired(held) => write!(
                 f,
                 "the pool's last run ended while {} operations, {} task slots, {} buffers, {} \
-                 sockets and {} state guards were still held, so its memory is never used again: \
-                 drop what was kept (in thread-locals, forgotten futures) before the stop",
-                held.ops, held.tasks, held.buffers, held.sockets, held.guards
+                 sockets, {} files and {} state guards were still held, so its memory is never \
+                 used again: drop what was kept (in thread-locals, forgotten futures) before the \
+                 stop",
+                held.ops, held.tasks, held.buffers, held.sockets, held.files, held.guards
             ),
             Self::SameTask(a, b) => write!(
                 f,

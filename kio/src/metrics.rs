@@ -99,6 +99,12 @@ counters! {
     buffer_waits,
     /// Connections reset because they held buffers that others waited for.
     stalled,
+    /// Times a task waited for a free file operation or file handle.
+    file_waits,
+    /// Syncs made, and those who were answered by them: group commit makes the second the larger.
+    syncs,
+    /// Callers of `sync_all` and `sync_data` that were answered.
+    synced,
     /// Times a task waited for a free task slot.
     task_waits,
     /// Spawns refused because the arena was full.

@@ -17,6 +17,13 @@ pub struct BufMut {
     _worker_bound: PhantomData<*const ()>,
 }
 
+/// What a [`BufMut`] was of.
+pub(crate) struct View {
+    pub(crate) index: u32,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
 /// The bytes do not fit the buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NoRoom;
@@ -50,6 +57,17 @@ impl BufMut {
 
     pub(crate) fn index(&self) -> u32 {
         self.index
+    }
+
+    /// Gives the hold up to the caller: which buffer, and what of it is in view.
+    #[inline]
+    pub(crate) fn into_parts(self) -> View {
+        let this = ManuallyDrop::new(self);
+        View { index: this.index, start: this.start, end: this.end }
+    }
+
+    pub(crate) fn store(&self) -> &'static Store {
+        self.store
     }
 
     /// How many bytes the buffer holds in all.

@@ -4,6 +4,7 @@ use core::cell::Cell;
 
 use super::list::List;
 use super::slot::{Kind, State, Tag};
+use super::file::Files;
 use super::{Listener, OutEntry, Outbox, Slot, Socket};
 use crate::buf::Store;
 use crate::error::Held;
@@ -26,6 +27,7 @@ pub(crate) struct IoMemory {
 /// One worker's operations, sockets and buffers. A static; all zero while idle.
 pub(crate) struct Io {
     pub(crate) bufs: Store,
+    pub(crate) files: Files,
     pub(super) slots: Table<Slot>,
     pub(super) sockets: Table<Socket>,
     outboxes: Table<Outbox>,
@@ -65,6 +67,7 @@ impl Io {
     pub(crate) const fn new() -> Self {
         Self {
             bufs: Store::new(),
+            files: Files::new(),
             slots: Table::new(),
             sockets: Table::new(),
             outboxes: Table::new(),
@@ -72,7 +75,7 @@ impl Io {
             entry_bufs: Table::new(),
             listeners: Table::new(),
             tasks: Cell::new(None),
-            features: Cell::new(Features { recv_cap: false, direct: false }),
+            features: Cell::new(Features::NONE),
             window: Cell::new(0),
             outbox: Cell::new(0),
             cleanup: List::new(),
@@ -163,9 +166,10 @@ impl Io {
     /// Takes one completion: first what came with it, then what it means. Returns whether it was a
     /// wake-up from outside.
     #[inline]
-    pub(crate) fn complete(&self, cqe: Cqe) -> bool {
+    pub(crate) fn complete(&'static self, cqe: Cqe) -> bool {
         match Tag::decode(cqe.user_data) {
             Tag::Op { slot, generation } => self.complete_op(slot, generation, cqe),
+            Tag::File { flight, generation } => self.complete_file(flight, generation, cqe),
             Tag::Cancel => {
                 // Its result says nothing: ENOENT and EALREADY too mean that the operation's own
                 // completion tells.
@@ -222,7 +226,7 @@ impl Io {
 
     /// A completion of nothing we know: its buffer is taken back all the same.
     #[cold]
-    fn complete_stale(&self, cqe: Cqe) {
+    pub(super) fn complete_stale(&self, cqe: Cqe) {
         self.counters().stale.add(1);
         if let Some(index) = cqe.buffer().and_then(|id| self.bufs.taken(id)) {
             self.bufs.release(index);
@@ -238,6 +242,7 @@ impl Io {
         // No table before a worker's set-up, which may have failed.
         held.sockets += self.sockets.get().iter().filter(|socket| socket.is_held()).count() as u32;
         held.sockets += self.open_listeners();
+        self.files_held(held);
         self.bufs.held(held);
     }
 
@@ -245,6 +250,7 @@ impl Io {
     pub(crate) fn wake_waiters(&self) {
         self.connect_waiters.wake_all(self.tasks());
         self.socket_waiters.wake_all(self.tasks());
+        self.wake_file_waiters();
         self.bufs.wake_waiters();
     }
 }

@@ -17,10 +17,12 @@
 //! Every socket has three op slots of its own (receive, send, control), so submitting never fails
 //! and never waits for a slot, and the sum of what can complete is known. [`Io::complete`] is a
 //! plain function of the worker's state and one completion: tests drive it without a kernel.
+//! Operations on files are told of in [`file`].
 
 mod accept;
 mod close;
 mod connect;
+pub(crate) mod file;
 mod io;
 mod list;
 mod outbox;

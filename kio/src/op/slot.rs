@@ -85,6 +85,7 @@ impl Linked for Slot {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Tag {
     Op { slot: u32, generation: u32 },
+    File { flight: u32, generation: u32 },
     Cancel,
     Wake,
     Unknown,
@@ -93,12 +94,16 @@ pub(super) enum Tag {
 const OP: u64 = 1;
 const CANCEL: u64 = 2;
 const WAKE: u64 = 3;
+const FILE: u64 = 4;
 
 impl Tag {
     #[inline]
     pub(super) const fn encode(self) -> u64 {
         match self {
             Self::Op { slot, generation } => OP << 56 | (slot as u64) << 32 | generation as u64,
+            Self::File { flight, generation } => {
+                FILE << 56 | (flight as u64) << 32 | generation as u64
+            }
             Self::Cancel => CANCEL << 56,
             Self::Wake => WAKE << 56,
             Self::Unknown => 0,
@@ -110,6 +115,10 @@ impl Tag {
         match user_data >> 56 {
             OP => Self::Op {
                 slot: (user_data >> 32) as u32 & 0xff_ffff,
+                generation: user_data as u32,
+            },
+            FILE => Self::File {
+                flight: (user_data >> 32) as u32 & 0xff_ffff,
                 generation: user_data as u32,
             },
             CANCEL => Self::Cancel,

@@ -19,13 +19,13 @@ impl Features {
                 Err(super::setup::forbidden().into())
             }
             // The worker's own ring fails for the same reason, and tells it.
-            Err(_) => Ok(Self::default()),
+            Err(_) => Ok(Self::NONE),
         }
     }
 }
 
 fn try_all() -> std::io::Result<Features> {
-    Ok(Features { recv_cap: recv_cap()?, direct: direct()? })
+    Ok(Features { recv_cap: recv_cap()?, direct: direct()?, set_len: set_len()? })
 }
 
 /// Whether a file that is closed in the table is let go while an older operation on the table waits.
@@ -68,6 +68,14 @@ fn recv_cap() -> std::io::Result<bool> {
     Ok(ring.completion().next().is_some_and(|cqe| cqe.result() != EINVAL))
 }
 
+/// Whether the operation that sets a file's length is there (6.9).
+fn set_len() -> std::io::Result<bool> {
+    let ring = IoUring::new(4)?;
+    let mut ops = io_uring::Probe::new();
+    ring.submitter().register_probe(&mut ops)?;
+    Ok(ops.is_supported(super::Opcode::Ftruncate as u8))
+}
+
 /// What this kernel gives to kio. Its `Display` is a table.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -85,6 +93,8 @@ pub struct Probe {
     /// A closed slot of the file table lets its file go at once (6.13); without it kio keeps sockets as
     /// ordinary descriptors.
     pub direct: bool,
+    /// An operation that sets a file's length (6.9); without it that call blocks the worker.
+    pub set_len: bool,
     /// Operations of the kernel's list that kio uses and that are missing.
     pub missing: &'static [&'static str],
 }
@@ -127,6 +137,7 @@ pub fn probe() -> Result<Probe> {
         ring_fd: plain.submitter().register_ring_fd().is_ok(),
         recv_cap: recv_cap().unwrap_or(false),
         direct: direct().unwrap_or(false),
+        set_len: set_len().unwrap_or(false),
         missing: if lacks_sockets { &["shutdown"] } else { &[] },
     })
 }
@@ -140,6 +151,7 @@ impl fmt::Display for Probe {
         writeln!(f, "registered ring    (5.18) {}", yes(self.ring_fd))?;
         writeln!(f, "direct descriptors (6.13) {}", yes(self.direct))?;
         writeln!(f, "receive cap        (6.18) {}", yes(self.recv_cap))?;
+        writeln!(f, "set a file's length (6.9) {}", yes(self.set_len))?;
         write!(f, "missing operations        ")?;
         if self.missing.is_empty() { f.write_str("none") } else { write!(f, "{:?}", self.missing) }
     }

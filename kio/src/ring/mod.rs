@@ -17,7 +17,7 @@ mod uring;
 pub(crate) use sqe::FLAGS_USED;
 #[cfg(any(feature = "std", test))]
 pub(crate) use sqe::Opcode;
-pub(crate) use sqe::{Cqe, File, Sqe};
+pub(crate) use sqe::{Bytes, Cqe, File, Sqe};
 
 #[cfg(feature = "std")]
 pub use features::{Probe, probe};
@@ -27,7 +27,7 @@ pub(crate) use setup::{Setup, build, set_up};
 pub(crate) use uring::{Ring, Wait};
 
 /// What this kernel's ring does, found by trying.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Features {
     /// A multishot receive stops after a number of bytes (6.18).
     pub(crate) recv_cap: bool,
@@ -35,4 +35,10 @@ pub(crate) struct Features {
     /// stays until every older operation on the table has ended, which an idle receive never does:
     /// there kio keeps sockets as ordinary descriptors.
     pub(crate) direct: bool,
+    /// There is an operation that sets a file's length (6.9).
+    pub(crate) set_len: bool,
+}
+
+impl Features {
+    pub(crate) const NONE: Self = Self { recv_cap: false, direct: false, set_len: false };
 }

@@ -4,21 +4,42 @@
 //! accept, the byte cap of a multishot receive), so kio writes the 64 bytes itself:
 //! one constructor an operation, no builder.
 
+mod file;
+
+pub(crate) use file::Bytes;
+
 /// What a submission asks for; the numbers are the kernel's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Opcode {
     Nop = 0,
+    ReadV = 1,
+    WriteV = 2,
+    Fsync = 3,
+    ReadFixed = 4,
+    WriteFixed = 5,
     PollAdd = 6,
     SendMsg = 9,
     Accept = 13,
     AsyncCancel = 14,
     Connect = 16,
+    Fallocate = 17,
+    OpenAt = 18,
     Close = 19,
     FilesUpdate = 20,
+    Statx = 21,
+    Read = 22,
+    Write = 23,
+    Fadvise = 24,
     Send = 26,
     Recv = 27,
     Shutdown = 34,
+    RenameAt = 35,
+    UnlinkAt = 36,
+    MkdirAt = 37,
+    SymlinkAt = 38,
+    LinkAt = 39,
+    Ftruncate = 55,
 }
 
 const FIXED_FILE: u8 = 1 << 0;

@@ -29,6 +29,14 @@ pub(crate) fn ring_eventfd(fd: i32) {
     }
 }
 
+/// Sets a file's length; a negative error number where it fails. It may block.
+pub(crate) fn set_len(fd: i32, len: u64) -> i32 {
+    with_fd(fd, |fd| match rustix::fs::ftruncate(fd, len) {
+        Ok(()) => 0,
+        Err(errno) => -errno.raw_os_error(),
+    })
+}
+
 /// Another descriptor of what `fd` names.
 pub(crate) fn duplicate(fd: i32) -> rustix::io::Result<OwnedFd> {
     with_fd(fd, |fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))

@@ -108,7 +108,7 @@ impl Shared {
                 ready: 0,
                 ended: 0,
                 abandoned: false,
-                held: Held { ops: 0, tasks: 0, buffers: 0, sockets: 0, guards: 0 },
+                held: Held { ops: 0, tasks: 0, buffers: 0, sockets: 0, files: 0, guards: 0 },
                 threads: heapless::Vec::new(),
             }),
             #[cfg(feature = "std")]
@@ -306,6 +306,7 @@ impl Shared {
         sum.tasks += held.tasks;
         sum.buffers += held.buffers;
         sum.sockets += held.sockets;
+        sum.files += held.files;
         sum.guards += held.guards;
         self.changed.notify_all();
     }

@@ -1,0 +1,97 @@
+//! What is in the kernel: requests that this worker carries out, each with a slot whose index and
+//! generation the completion brings back. There are `file_ops` of them, so the sum of completions is
+//! known, whoever asks.
+
+use core::cell::Cell;
+
+use super::Request;
+use crate::op::slot::Tag;
+use crate::op::{CANCELS_MAX, Io};
+use crate::ring::{Cqe, Sqe};
+
+/// One operation on a file, in the kernel. Free, then flying until its completion: every operation
+/// here has exactly one.
+pub(crate) struct Flight {
+    request: Cell<Option<&'static Request>>,
+    generation: Cell<u32>,
+    /// Index + 1 of the next free one.
+    next_free: Cell<u32>,
+}
+
+impl Flight {
+    pub(crate) const fn new() -> Self {
+        Self { request: Cell::new(None), generation: Cell::new(0), next_free: Cell::new(0) }
+    }
+
+    pub(super) fn set_free(&self, next: u32) {
+        self.request.set(None);
+        self.next_free.set(next);
+    }
+}
+
+impl Io {
+    /// Whether something waits to be pushed and may be.
+    #[inline]
+    pub(crate) fn has_file_submissions(&self) -> bool {
+        let files = &self.files;
+        !files.work.is_empty() && files.free_flight.get() != 0
+    }
+
+    /// The next submission of a request, while fewer than `file_ops` are in the kernel.
+    #[inline]
+    pub(crate) fn next_file_sqe(&'static self) -> Option<Sqe> {
+        let files = &self.files;
+        if files.work.is_empty() {
+            return None;
+        }
+        let index = files.free_flight.get().checked_sub(1)?;
+        let request = files.work.pop()?;
+        let flight = files.flights.at(index as usize);
+        files.free_flight.set(flight.next_free.get());
+        files.used.flights.set(files.used.flights.get() + 1);
+        self.in_flight.set(self.in_flight.get() + 1);
+        flight.request.set(Some(request));
+        let tag = Tag::File { flight: index, generation: flight.generation.get() };
+        Some(self.file_sqe(request).tagged(tag.encode()))
+    }
+
+    /// A completion of an operation on a file.
+    #[inline]
+    pub(in crate::op) fn complete_file(&'static self, index: u32, generation: u32, cqe: Cqe) {
+        let files = &self.files;
+        let flight = files.flights.get().get(index as usize);
+        let Some(flight) = flight.filter(|flight| flight.generation.get() == generation) else {
+            return self.complete_stale(cqe);
+        };
+        let Some(request) = flight.request.take() else {
+            return self.complete_stale(cqe);
+        };
+        flight.generation.set(generation.wrapping_add(1));
+        flight.next_free.set(files.free_flight.replace(index + 1));
+        files.used.flights.set(files.used.flights.get() - 1);
+        self.in_flight.set(self.in_flight.get() - 1);
+        self.landed(request, cqe.result);
+    }
+
+    /// As the worker ends: the next cancel of an operation on a file. One on a FIFO, say, might never
+    /// end by itself.
+    pub(crate) fn next_file_cancel(&self) -> Option<Sqe> {
+        let files = &self.files;
+        while self.cancels.get() < CANCELS_MAX {
+            let index = files.cancel_next.get();
+            let flight = files.flights.get().get(index as usize)?;
+            files.cancel_next.set(index + 1);
+            if flight.request.get().is_some() {
+                self.cancels.set(self.cancels.get() + 1);
+                let target = Tag::File { flight: index, generation: flight.generation.get() };
+                return Some(Sqe::cancel(target.encode()).tagged(Tag::Cancel.encode()));
+            }
+        }
+        None
+    }
+
+    /// Lets [`Io::next_file_cancel`] begin from the first again.
+    pub(crate) fn cancel_files(&self) {
+        self.files.cancel_next.set(0);
+    }
+}

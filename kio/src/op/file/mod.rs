@@ -1,0 +1,121 @@
+//! Operations on files: requests, who carries them out, and what becomes of their completions.
+//!
+//! A file is open on one worker, its owner: there are its descriptor, its tail and its syncs. Any
+//! worker may hold a handle of it. What is asked of a file is a [`Request`] in the static memory of
+//! the worker that asks, its home; it goes to the owner as a message and comes back as one, so
+//! neither side waits for the other and nothing is copied. At home the message is a plain call.
+//!
+//! Who owns the memory that an operation uses, and what giving up does:
+//!
+//! | operation             | the kernel reads or writes       | owner of that memory       | its user gives up       |
+//! |-----------------------|----------------------------------|----------------------------|-------------------------|
+//! | read, write, append   | buffers, or static bytes         | the request holds them     | it goes on; let go then |
+//! | the same, of many     | `iovec`s, in a buffer of their own | the request holds all    | the same                |
+//! | open, and by path     | paths and `statx`, in a buffer   | the request holds it       | it goes on; an open file is closed |
+//! | install               | the descriptor's number          | the entry, on the owner    | the same                |
+//! | sync, length, advice, close | nothing                    |                            | it goes on              |
+//!
+//! A request is touched by one side at a time: by its home until it is posted, by the owner until it
+//! is answered, then by its home again. What its user gave up is known at home only, and looked at
+//! when the answer is there. So a future that is dropped or forgotten changes nothing for the owner.
+//!
+//! In the kernel a worker has at most `file_ops` of them at once, its own and others': the rest waits
+//! in line. (`enter` can block on the tags of the block layer where too many are in flight.)
+
+mod complete;
+mod entry;
+mod flight;
+mod handle;
+mod mailbox;
+mod request;
+mod sync;
+mod vectored;
+
+use core::cell::Cell;
+
+pub(crate) use entry::Entry;
+pub(crate) use flight::Flight;
+pub(crate) use handle::{Handle, Opened};
+pub(crate) use mailbox::Mailbox;
+use mailbox::Queue;
+pub(crate) use request::{Answer, Ask, Asked, Data, Request};
+pub(crate) use vectored::VECTORS_MAX;
+
+use crate::task::{Table, WaitList};
+
+/// The tables of a worker's files.
+#[derive(Clone, Copy)]
+pub(crate) struct FileMemory {
+    /// `file_ops` that tasks take, then one for each handle, to close it with.
+    pub(crate) requests: &'static [Request],
+    pub(crate) handles: &'static [Handle],
+    pub(crate) entries: &'static [Entry],
+    pub(crate) flights: &'static [Flight],
+}
+
+/// The files of one worker: what its tasks ask for, and what it owns. All zero while idle.
+pub(crate) struct Files {
+    requests: Table<Request>,
+    handles: Table<Handle>,
+    entries: Table<Entry>,
+    flights: Table<Flight>,
+    /// Where the files of the fixed-file table begin.
+    first_slot: Cell<u32>,
+    /// Whether the store is one registered buffer.
+    pub(crate) registered: Cell<bool>,
+
+    /// Free requests, handles, entries and flights: index + 1 of the one freed last.
+    free_request: Cell<u32>,
+    free_handle: Cell<u32>,
+    free_entry: Cell<u32>,
+    free_flight: Cell<u32>,
+    /// How many of each are in use.
+    used: Used,
+    request_waiters: WaitList,
+    handle_waiters: WaitList,
+
+    /// From other workers: what they ask for, and what they answered.
+    pub(crate) mailbox: Mailbox,
+    /// What waits to be pushed, and opens that wait for a free entry.
+    work: Queue,
+    opens: Queue,
+    /// The flight that a stopping worker cancels next.
+    cancel_next: Cell<u32>,
+}
+
+/// How many are in use.
+struct Used {
+    requests: Cell<u32>,
+    handles: Cell<u32>,
+    entries: Cell<u32>,
+    flights: Cell<u32>,
+}
+
+impl Files {
+    pub(crate) const fn new() -> Self {
+        Self {
+            requests: Table::new(),
+            handles: Table::new(),
+            entries: Table::new(),
+            flights: Table::new(),
+            first_slot: Cell::new(0),
+            registered: Cell::new(false),
+            free_request: Cell::new(0),
+            free_handle: Cell::new(0),
+            free_entry: Cell::new(0),
+            free_flight: Cell::new(0),
+            used: Used {
+                requests: Cell::new(0),
+                handles: Cell::new(0),
+                entries: Cell::new(0),
+                flights: Cell::new(0),
+            },
+            request_waiters: WaitList::new(),
+            handle_waiters: WaitList::new(),
+            mailbox: Mailbox::new(),
+            work: Queue::new(),
+            opens: Queue::new(),
+            cancel_next: Cell::new(0),
+        }
+    }
+}

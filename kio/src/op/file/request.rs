@@ -1,0 +1,456 @@
+//! A request: one thing asked of a file or a path, with all the memory that it takes.
+
+use core::cell::Cell;
+use core::pin::Pin;
+use core::ptr;
+use core::task::{Context, Poll};
+
+use super::vectored;
+use crate::buf::BufMut;
+use crate::error::{Error, Result};
+use crate::op::{Io, Out};
+use crate::task::{WaitNode, Waiter};
+
+/// A request's life, as its home sees it.
+///
+/// ```text
+///         claim            post            answered          taken
+///  Free ----1----> Taken ----2----> Away -----3----> Done ------4-----> Free
+///                    \ dropped: Free   \ given up: Free once answered
+/// ```
+///
+/// 1 `Io::poll_request`, 2 [`Io::post`], 3 `Io::answered`, 4 [`Io::end_request`]; [`Io::give_up`].
+/// While it is away it is the owner's (see `op/file/mod.rs`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum State {
+    Free = 0,
+    Taken,
+    Away,
+    Done,
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Ask {
+    Nothing = 0,
+    Open,
+    Close,
+    Read,
+    Write,
+    Append,
+    Sync,
+    SetLen,
+    Allocate,
+    Advise,
+    Stat,
+    StatPath,
+    Rename,
+    Link,
+    Symlink,
+    Unlink,
+    MakeDir,
+}
+
+impl Ask {
+    /// Whether it is asked of an open file, and not of a path.
+    pub(super) fn is_of_a_file(self) -> bool {
+        matches!(
+            self,
+            Self::Read
+                | Self::Write
+                | Self::Append
+                | Self::Sync
+                | Self::SetLen
+                | Self::Allocate
+                | Self::Advise
+                | Self::Stat
+        )
+    }
+}
+
+/// The bytes that a request moves, or its paths.
+pub(crate) enum Data<'a> {
+    Nothing,
+    /// Into the room of a buffer, so many bytes at most.
+    Into(BufMut, usize),
+    From(Out),
+    /// One path or two, each in a buffer of its own and ended by NUL.
+    Paths(BufMut, Option<BufMut>),
+    /// Into the room of many, or from many; described in a buffer of its own.
+    IntoMany(BufMut, &'a mut dyn Iterator<Item = BufMut>),
+    FromMany(BufMut, &'a mut dyn Iterator<Item = crate::Buf>),
+}
+
+/// What a request asks, besides its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked {
+    pub(crate) ask: Ask,
+    /// Where, and with `SetLen` the length.
+    pub(crate) offset: u64,
+    /// How many bytes, where none are moved.
+    pub(crate) len: u64,
+    /// Carries on after short results.
+    pub(crate) whole: bool,
+    /// The data only (sync); a directory (unlink); what a link names (stat by path).
+    pub(crate) option: bool,
+    /// Flags, mode or advice, by what is asked.
+    pub(crate) args: [u32; 2],
+}
+
+impl Asked {
+    pub(crate) const fn new(ask: Ask) -> Self {
+        Self { ask, offset: 0, len: 0, whole: false, option: false, args: [0; 2] }
+    }
+}
+
+/// What came of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Answer {
+    /// A negative error number, or what the operation gave.
+    pub(crate) result: i32,
+    /// Bytes that were moved.
+    pub(crate) done: u64,
+    /// Where an append begins; the entry that was opened.
+    pub(crate) value: u64,
+    /// Alignments of direct I/O, of an open: of memory and of offsets.
+    pub(crate) aligns: [u32; 2],
+}
+
+impl Answer {
+    /// The bytes moved, or the error.
+    pub(crate) fn check(self, doing: &'static str) -> Result<Self> {
+        match -self.result {
+            ..=0 => Ok(self),
+            libc::ECANCELED => Err(Error::Stopped), // only a stop cancels
+            errno => Err(Error::os(doing, errno)),
+        }
+    }
+}
+
+/// One request's slot; all zero while free, but for its home and index.
+pub(crate) struct Request {
+    /// The next one in the line or the mailbox that it is in.
+    pub(super) next: Cell<*const Self>,
+    /// The worker whose memory it is.
+    pub(super) home: Cell<Option<&'static Io>>,
+    pub(super) index: Cell<u32>,
+    pub(super) state: Cell<State>,
+    pub(super) ask: Cell<Ask>,
+    /// How far an operation of several steps is.
+    pub(super) step: Cell<u8>,
+    pub(super) whole: Cell<bool>,
+    pub(super) option: Cell<bool>,
+    /// How many buffers the bytes are in; 0 is one piece.
+    pub(super) vectors: Cell<u8>,
+    /// Nobody waits for the answer. Only its home looks.
+    given_up: Cell<bool>,
+    /// The entry on the owner, of what is asked of a file. While free: index + 1 of the next free one.
+    pub(super) entry: Cell<u32>,
+    /// The handle + 1 that an open fills.
+    pub(super) handle: Cell<u32>,
+    pub(super) offset: Cell<u64>,
+    /// Where the bytes or the first path begin, how many they are, how many were moved.
+    pub(super) addr: Cell<u64>,
+    pub(super) len: Cell<u64>,
+    pub(super) done: Cell<u64>,
+    /// The second path.
+    pub(super) second: Cell<u64>,
+    pub(super) args: Cell<[u32; 2]>,
+    /// Buffers of its home's store that it holds, index + 1. The second is of the second path, or
+    /// keeps where the first one's view began.
+    pub(super) bufs: [Cell<u32>; 2],
+    /// The first buffer's view, before the bytes came.
+    view: Cell<(u32, u32)>,
+    pub(super) result: Cell<i32>,
+    pub(super) value: Cell<u64>,
+    waiter: Waiter,
+}
+
+impl Request {
+    pub(crate) const fn new() -> Self {
+        Self {
+            next: Cell::new(ptr::null()),
+            home: Cell::new(None),
+            index: Cell::new(0),
+            state: Cell::new(State::Free),
+            ask: Cell::new(Ask::Nothing),
+            step: Cell::new(0),
+            whole: Cell::new(false),
+            option: Cell::new(false),
+            vectors: Cell::new(0),
+            given_up: Cell::new(false),
+            entry: Cell::new(0),
+            handle: Cell::new(0),
+            offset: Cell::new(0),
+            addr: Cell::new(0),
+            len: Cell::new(0),
+            done: Cell::new(0),
+            second: Cell::new(0),
+            args: Cell::new([0; 2]),
+            bufs: [Cell::new(0), Cell::new(0)],
+            view: Cell::new((0, 0)),
+            result: Cell::new(0),
+            value: Cell::new(0),
+            waiter: Waiter::new(),
+        }
+    }
+
+    /// Whether its owner has it.
+    pub(super) fn is_away(&self) -> bool {
+        self.state.get() == State::Away
+    }
+}
+
+impl Io {
+    pub(super) fn request(&self, index: u32) -> &'static Request {
+        self.files.requests.at(index as usize)
+    }
+
+    /// 1: claims a free request; waits while all are taken.
+    #[inline]
+    pub(crate) fn poll_request(
+        &'static self,
+        node: Pin<&WaitNode>,
+        cx: &Context<'_>,
+    ) -> Poll<u32> {
+        let files = &self.files;
+        if node.has_turn(&files.request_waiters)
+            && let Some(index) = files.free_request.get().checked_sub(1)
+        {
+            let request = self.request(index);
+            files.free_request.set(request.entry.get());
+            files.used.requests.set(files.used.requests.get() + 1);
+            request.state.set(State::Taken);
+            node.leave();
+            return Poll::Ready(index);
+        }
+        self.counters().file_waits.add(u64::from(!node.is_waiting()));
+        node.wait(&files.request_waiters, self.tasks(), cx);
+        Poll::Pending
+    }
+
+    /// Wakes one more of those who wait for a request, where one is free: the one woken before may
+    /// have been given up.
+    #[inline]
+    pub(crate) fn nudge_files(&self) {
+        let files = &self.files;
+        if files.free_request.get() != 0 && !files.request_waiters.is_empty() {
+            files.request_waiters.wake_one(self.tasks());
+        }
+        if files.free_handle.get() != 0 && !files.handle_waiters.is_empty() {
+            files.handle_waiters.wake_one(self.tasks());
+        }
+    }
+
+    /// Writes what is asked into a claimed request, which holds the buffers from here on.
+    #[inline]
+    pub(crate) fn fill(&'static self, index: u32, entry: u32, asked: Asked, data: Data<'_>) {
+        let request = self.request(index);
+        request.ask.set(asked.ask);
+        request.step.set(0);
+        request.entry.set(entry);
+        request.offset.set(asked.offset);
+        request.len.set(asked.len);
+        request.done.set(0);
+        request.whole.set(asked.whole);
+        request.option.set(asked.option);
+        request.args.set(asked.args);
+        request.vectors.set(0);
+        match data {
+            Data::Nothing => {}
+            Data::Into(buf, most) => {
+                let view = buf.into_parts();
+                let (at, room) = (view.end, self.bufs.size() - view.end);
+                request.addr.set(self.bufs.addr(view.index) as u64 + u64::from(at));
+                request.len.set((most as u64).min(room.into()));
+                request.bufs[0].set(view.index + 1);
+                request.view.set((view.start, view.end));
+            }
+            Data::From(Out::Static(bytes)) => {
+                request.addr.set(bytes.as_ptr() as u64);
+                request.len.set(bytes.len() as u64);
+            }
+            Data::From(Out::Buf(buf)) => {
+                assert!(ptr::eq(buf.store(), &self.bufs), "a buffer of another worker");
+                let (index, bytes, len) = buf.into_parts();
+                request.addr.set(bytes as u64);
+                request.len.set(len.into());
+                request.bufs[0].set(index + 1);
+            }
+            Data::Paths(first, second) => {
+                request.addr.set(first.as_ptr() as u64);
+                request.bufs[0].set(first.into_parts().index + 1);
+                if let Some(second) = second {
+                    request.second.set(second.as_ptr() as u64);
+                    request.bufs[1].set(second.into_parts().index + 1);
+                }
+            }
+            Data::IntoMany(list, bufs) => {
+                let pieces = bufs.map(|buf| {
+                    let view = buf.into_parts();
+                    let addr = self.bufs.addr(view.index) as u64 + u64::from(view.end);
+                    (addr, u64::from(self.bufs.size() - view.end), view.index)
+                });
+                self.describe(request, list, pieces);
+            }
+            Data::FromMany(list, bufs) => {
+                let pieces = bufs.map(|buf| {
+                    assert!(ptr::eq(buf.store(), &self.bufs), "a buffer of another worker");
+                    let (index, bytes, len) = buf.into_parts();
+                    (bytes as u64, len.into(), index)
+                });
+                self.describe(request, list, pieces);
+            }
+        }
+    }
+
+    /// 2: hands a filled request to the owner of what it is about.
+    #[inline]
+    pub(crate) fn post(&'static self, index: u32, owner: &'static Self) {
+        let request = self.request(index);
+        request.state.set(State::Away);
+        if ptr::eq(self, owner) {
+            self.begin(request);
+        } else {
+            owner.files.mailbox.push(request);
+            owner.tasks().ring_bell();
+        }
+    }
+
+    /// Takes what came from other workers: requests to carry out, and answers.
+    pub(crate) fn take_mail(&'static self) {
+        if self.files.mailbox.is_empty() {
+            return;
+        }
+        let mail = self.files.mailbox.take();
+        while let Some(request) = mail.pop() {
+            match request.home.get() {
+                Some(home) if ptr::eq(home, self) => self.answered(request),
+                _ => self.begin(request),
+            }
+        }
+    }
+
+    /// The owner is done with a request.
+    #[inline]
+    pub(super) fn answer(&'static self, request: &'static Request, result: i32) {
+        request.result.set(result);
+        match request.home.get() {
+            Some(home) if !ptr::eq(home, self) => {
+                home.files.mailbox.push(request);
+                home.tasks().ring_bell();
+            }
+            _ => self.answered(request),
+        }
+    }
+
+    /// 3: a request is back.
+    #[inline]
+    fn answered(&'static self, request: &'static Request) {
+        request.state.set(State::Done);
+        if request.given_up.get() {
+            self.end_given_up(request);
+        } else {
+            request.waiter.wake(self.tasks());
+        }
+    }
+
+    #[cold]
+    fn end_given_up(&'static self, request: &'static Request) {
+        if request.ask.get() == Ask::Open {
+            self.open_given_up(request);
+        }
+        self.end_request(request.index.get());
+    }
+
+    /// The answer, once it is there.
+    #[inline]
+    pub(crate) fn poll_answer(&self, index: u32, cx: &Context<'_>) -> Poll<Answer> {
+        let request = self.request(index);
+        if request.state.get() != State::Done {
+            request.waiter.register(self.tasks(), cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(Answer {
+            result: request.result.get(),
+            done: request.done.get(),
+            value: request.value.get(),
+            aligns: request.args.get(),
+        })
+    }
+
+    /// The buffer that was read into, with the bytes that came in view.
+    #[inline]
+    pub(crate) fn take_buffer(&'static self, index: u32) -> Option<BufMut> {
+        let request = self.request(index);
+        let buf = request.bufs[0].replace(0).checked_sub(1)?;
+        let (start, end) = request.view.get();
+        let end = end + request.done.get() as u32;
+        Some(BufMut::adopt(&self.bufs, buf, start, end - start))
+    }
+
+    /// Gives each buffer of a request of many to `each`, with the bytes that came.
+    pub(crate) fn take_buffers(&'static self, index: u32, mut each: impl FnMut(BufMut)) {
+        let request = self.request(index);
+        let Some(list) = request.bufs[0].get().checked_sub(1) else { return };
+        let mut left = request.done.get();
+        let count = request.vectors.replace(0);
+        for nth in 0..count {
+            let (addr, len, buf) = vectored::piece(&self.bufs, list, count, nth);
+            let end = (addr - self.bufs.addr(buf) as u64) as u32;
+            let came = left.min(len);
+            left -= came;
+            each(BufMut::adopt(&self.bufs, buf, 0, end + came as u32));
+        }
+    }
+
+    /// What `statx` wrote.
+    pub(crate) fn stat_of(&self, index: u32) -> libc::statx {
+        super::entry::stat_at(self.request(index))
+    }
+
+    /// 4: the answer was taken, or nobody wants it: lets go of the buffers that are left.
+    #[inline]
+    pub(crate) fn end_request(&'static self, index: u32) {
+        let request = self.request(index);
+        debug_assert!(matches!(request.state.get(), State::Done | State::Taken));
+        if request.vectors.get() > 0 {
+            self.take_buffers(index, drop);
+        }
+        for held in &request.bufs {
+            if let Some(buf) = held.replace(0).checked_sub(1) {
+                self.bufs.release(buf);
+            }
+        }
+        request.state.set(State::Free);
+        request.given_up.set(false);
+        request.waiter.clear();
+        let files = &self.files;
+        let closes = index.checked_sub(files.flights.get().len() as u32);
+        if let Some(handle) = closes {
+            self.free_handle(handle);
+        } else {
+            request.entry.set(files.free_request.replace(index + 1));
+            files.used.requests.set(files.used.requests.get() - 1);
+            if !files.request_waiters.is_empty() {
+                files.request_waiters.wake_one(self.tasks());
+            }
+        }
+    }
+
+    /// Nobody waits any more: what is on its way goes on, and its buffers are let go then.
+    pub(crate) fn give_up(&'static self, index: u32) {
+        let request = self.request(index);
+        match request.state.get() {
+            State::Free => {}
+            State::Away => {
+                request.waiter.clear();
+                request.given_up.set(true);
+            }
+            State::Taken => self.end_request(index),
+            State::Done => self.end_given_up(request),
+        }
+    }
+}
