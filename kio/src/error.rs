@@ -25,6 +25,8 @@ pub enum Error {
     WriteClosed,
     /// The ring denied an operation that the declaration does not allow.
     NotAllowed(&'static str),
+    /// A path that names no file, whatever there is; the text tells why.
+    BadPath(&'static str),
     /// A system call or an operation failed.
     Os {
         /// What was tried.
@@ -172,6 +174,7 @@ impl fmt::Display for Error {
                  name (add the key: `conns` for TCP, `allow = [..]` for the rest, or `harden = \
                  off`), or the process lacks the right (EACCES)"
             ),
+            Self::BadPath(why) => write!(f, "not a path: {why}"),
             Self::Os { doing, errno } => {
                 write!(f, "{doing}: ")?;
                 describe_errno(*errno, f)
@@ -303,6 +306,7 @@ impl From<Error> for std::io::Error {
             Error::WriteClosed | Error::WriteCut => std::io::ErrorKind::BrokenPipe.into(),
             Error::Stalled => std::io::ErrorKind::ConnectionReset.into(),
             Error::NotAllowed(_) => std::io::ErrorKind::PermissionDenied.into(),
+            Error::BadPath(_) => std::io::ErrorKind::InvalidInput.into(),
             Error::Os { errno, .. } => Self::from_raw_os_error(errno),
             _ => std::io::ErrorKind::Other.into(),
         }

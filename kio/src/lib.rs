@@ -80,6 +80,7 @@ struct Readme;
 
 mod buf;
 mod error;
+pub mod fs;
 mod metrics;
 pub mod net;
 mod op;
@@ -107,6 +108,9 @@ pub use worker::{Core, Signal, Signals, Stopping};
 /// What the code of `pool!` uses. No part of the public API.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(feature = "std")]
+    pub use crate::fs::path::root;
+    pub use crate::fs::route::{Route, Target, route};
     pub use crate::pool::*;
     pub use crate::task::{Bytes, Failure, Owned, StateCell, TaskDecl};
     pub use crate::worker::Shared;

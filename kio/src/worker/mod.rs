@@ -1,6 +1,7 @@
 //! One worker: its parts in one static, the handle to them, and the loop.
 
 mod core;
+mod hash;
 mod parts;
 #[cfg(feature = "std")]
 mod resolver;
@@ -10,6 +11,7 @@ mod signals;
 mod turn;
 
 pub use self::core::{Core, Stopping};
+pub(crate) use hash::{hash, pick};
 pub(crate) use parts::CoreMemory;
 pub use parts::{OnError, Parts};
 #[cfg(feature = "std")]
