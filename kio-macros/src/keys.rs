@@ -29,6 +29,10 @@ pub enum Kind {
     Idle,
     /// `[HUP, USR1]`.
     Names,
+    /// `auto`, `require` or `off`.
+    Registered,
+    /// `{ "wal/*" => 0, _ => hash }`.
+    Routes,
     /// The path of a crate.
     Crate,
 }
@@ -43,6 +47,8 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("spawn", Kind::Blocks),
     ("calls", Kind::Blocks),
     ("conns", Kind::Count),
+    ("files", Kind::Count),
+    ("file_ops", Kind::Count),
     ("buffers", Kind::Blocks),
     ("depth", Kind::Count),
     ("reserve", Kind::Count),
@@ -54,17 +60,20 @@ pub const KEYS: &[(&str, Kind)] = &[
     ("pin", Kind::Pin),
     ("idle", Kind::Idle),
     ("blocking", Kind::Count),
+    ("registered", Kind::Registered),
     ("harden", Kind::Switch),
     ("allow", Kind::Names),
     ("signals", Kind::Names),
     ("drain", Kind::Span),
     ("on_error", Kind::Function),
+    ("root", Kind::Function),
+    ("routes", Kind::Routes),
     ("budget", Kind::Size),
     ("crate", Kind::Crate),
 ];
 
 /// Keys that are designed and not there yet.
-const LATER: &[&str] = &["files", "file_ops", "root", "routes", "registered", "ops", "cold"];
+const LATER: &[&str] = &["ops", "cold"];
 
 /// Words that people who come from elsewhere write.
 const ALIASES: &[(&str, &str)] = &[

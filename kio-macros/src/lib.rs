@@ -10,6 +10,7 @@ mod expand;
 mod keys;
 mod number;
 mod parse;
+mod route;
 #[cfg(test)]
 mod tests;
 

@@ -13,6 +13,7 @@ use syn::{braced, bracketed, parenthesized, token};
 use crate::errors::Errors;
 use crate::keys::{self, Kind};
 use crate::number::{Number, starts_path};
+use crate::route::Route;
 
 /// A declaration as it was written.
 pub struct Declaration {
@@ -50,6 +51,9 @@ pub enum Value {
     Park,
     Spin(Number),
     Names(Vec<Ident>),
+    /// `auto`, `require` or `off`.
+    Registered(Ident),
+    Routes(Vec<Route>),
     Crate(Path),
 }
 
@@ -187,6 +191,14 @@ fn value(input: ParseStream, kind: Kind, errors: &mut Errors) -> Result<Value> {
             Value::Names(list(&names, errors, |input, _| input.parse()))
         }
         Kind::Names => return Err(input.error("expected a list of names in brackets: `[..]`")),
+        Kind::Registered => match input.fork().parse::<Ident>() {
+            Ok(_) => Value::Registered(input.parse()?),
+            Err(_) => return Err(input.error("expected `auto`, `require` or `off`")),
+        },
+        Kind::Routes => {
+            let lines = braces(input, "{ \"wal/*\" => 0, _ => hash }")?;
+            Value::Routes(list(&lines, errors, Route::parse))
+        }
         Kind::Crate => Value::Crate(input.call(Path::parse_mod_style)?),
     })
 }
@@ -313,7 +325,7 @@ fn at_key_after_comma(input: ParseStream) -> bool {
 }
 
 /// Skips tokens until `there`, or to the end.
-fn skip_until(input: ParseStream, there: impl Fn(ParseStream) -> bool) {
+pub fn skip_until(input: ParseStream, there: impl Fn(ParseStream) -> bool) {
     while !input.is_empty() && !there(input) {
         let _ = input.parse::<TokenTree>();
     }

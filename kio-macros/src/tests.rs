@@ -19,7 +19,9 @@ const FULL: &str = r#"
     state = App, tasks = { handle: 1024, <A as B>::run as run: { 4 * 4 }, ::a::b: N },
     spawn = 64 x 4 KiB, calls = 64 x 256B, conns = CONNS, buffers = 256 x SIZE KiB,
     depth = 64, reserve = 8, window = 1, outbox = 16, stall = 10 s, sq = 256, stack = { S } B,
-    pin = [0, 1], idle = spin(100us), blocking = 0, harden = off, allow = [],
+    pin = [0, 1], idle = spin(100us), blocking = 0, harden = off, allow = [paths],
+    files = 64, file_ops = { 8 * 8 }, registered = require, root = App::dir,
+    routes = { "/var/wal/*" => hash, "cache/**" => hash, _ => hash },
     signals = [HUP, USR1], drain = DRAIN, on_error = failed, budget = 80 MiB, crate = ::runtime,
 "#;
 
@@ -137,6 +139,39 @@ fn a_mistake_hides_no_other() {
 #[test]
 fn a_value_with_commas_of_its_own_is_one_value() {
     assert_eq!(mistakes("state = App<A, B>, on_error = report::<A, B>"), [""; 0]);
+}
+
+#[test]
+fn a_pattern_that_can_be_none_is_refused() {
+    let long = format!("/{}", "a".repeat(4095));
+    let wrong = [
+        "", "/", "a/", "a//b", "//a", "./a", "a/.", "a/../b", "..", "a*/b", "**/b", "a**", "***",
+        "*a*", "a\\0b", &long,
+    ];
+    for pattern in wrong {
+        let errors = mistakes(&format!("files = 1, routes = {{ \"{pattern}\" => 0 }}"));
+        assert_eq!(errors.len(), 1, "{pattern}: {errors:?}");
+    }
+    let right = ["*", "**", "/*", "/**", "a*b", "_", ".a", "a..b", "...", "a/b/*.log", &long[1..]];
+    let lines: String = right.iter().map(|pattern| format!("\"{pattern}\" => 0,")).collect();
+    assert_eq!(mistakes(&format!("files = 1, routes = {{ {lines} }}")), [""; 0]);
+}
+
+#[test]
+fn a_route_sends_to_a_worker_that_is_there() {
+    let says = |workers: &str, target: &str| {
+        mistakes(&format!("workers = {workers}, files = 1, routes = {{ \"a\" => {target} }}"))
+    };
+    for right in ["0", "3", "hash", "hash(0..4)", "hash(1..=3)", "N", "hash(A..=B)", "hash::N"] {
+        assert_eq!(says("4", right), [""; 0], "{right}");
+        assert_eq!(says("N", right), [""; 0], "{right}");
+    }
+    for wrong in ["4", "hash(0..5)", "hash(1..=4)", "hash(2..2)", "hash(3..=2)", "-1", "hash()"] {
+        assert_eq!(says("4", wrong).len(), 1, "{wrong}");
+    }
+    assert_eq!(says("..=4", "hash"), [""; 0]);
+    assert_eq!(says("..=4", "0").len(), 1);
+    assert_eq!(says("..=4", "hash(0..2)").len(), 1);
 }
 
 #[test]

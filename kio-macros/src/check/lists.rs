@@ -249,9 +249,33 @@ impl Checker<'_> {
 
     pub(super) fn allow(&mut self, names: &[Ident]) {
         for name in names {
-            let text = format!("`{name}` comes in a later version of kio: `conns` allows TCP");
+            let text = match name.to_string().as_str() {
+                "paths" if self.pool.paths.is_none() => {
+                    self.pool.paths = Some(name.span());
+                    self.set("paths", Some(Setting::Bool(true)));
+                    continue;
+                }
+                "paths" => "`paths` is listed twice".into(),
+                "udp" | "unix" => format!("`{name}` comes in a later version of kio"),
+                "tcp" => "`conns` allows TCP: it needs no line here".into(),
+                "files" => "`files` allows files: it needs no line here".into(),
+                _ => format!("unknown right `{name}`: there is `paths`"),
+            };
             self.errors.push(name.span(), text);
         }
+    }
+
+    pub(super) fn registered(&mut self, word: &Ident) {
+        let variant = match word.to_string().as_str() {
+            "auto" => "Auto",
+            "require" => "Require",
+            "off" => "Off",
+            _ => {
+                self.errors.push(word.span(), "expected `auto`, `require` or `off`");
+                return;
+            }
+        };
+        self.set("registered", Some(Setting::Registered(variant)));
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod lists;
 mod number;
+mod routes;
 
 use std::ops::RangeInclusive;
 
@@ -13,6 +14,7 @@ use syn::{Attribute, ExprPath, Path, Type, Visibility, parse_quote};
 
 pub use lists::{Address, Arena, Listener, name, text};
 pub use number::{Blocks, Known, Quantity};
+pub use routes::{Route, Target};
 
 use crate::errors::Errors;
 use crate::number::Number;
@@ -34,10 +36,14 @@ pub struct Pool {
     pub calls: Option<Blocks>,
     pub conns: Option<Quantity>,
     pub on_error: Option<ExprPath>,
+    pub root: Option<ExprPath>,
+    pub routes: Option<Vec<Route>>,
     /// The other fields of `Config` that were given.
     pub fields: Vec<(&'static str, Setting)>,
     /// Where the budget is, if there is one.
     pub budget: Option<Span>,
+    /// Where the right to change paths is, if it was given.
+    pub paths: Option<Span>,
     /// What compiles and is hardly meant.
     pub warnings: Vec<(Span, String)>,
 }
@@ -58,6 +64,7 @@ pub enum Setting {
     U64(Quantity),
     SomeU64(Quantity),
     Bool(bool),
+    Registered(&'static str),
     Pin(bool),
     Cpus(Vec<u32>),
     Park,
@@ -68,6 +75,8 @@ pub enum Setting {
 /// The least and the most of what const evaluation asserts too, in `Config::check`.
 const WORKERS: RangeInclusive<u64> = 1..=256;
 const CONNS: RangeInclusive<u64> = 1..=1 << 20;
+const FILES: RangeInclusive<u64> = 0..=(1 << 20) - 1;
+const FILE_OPS: RangeInclusive<u64> = 1..=4096;
 const BUFFERS: RangeInclusive<u64> = 1..=32_768;
 const BUFFER: RangeInclusive<u64> = 4096..=1 << 30;
 const OUTBOX: RangeInclusive<u64> = 1..=1024;
@@ -93,11 +102,15 @@ pub fn check(declaration: Declaration, errors: &mut Errors) -> Pool {
         calls: None,
         conns: None,
         on_error: None,
+        root: None,
+        routes: None,
         fields: Vec::new(),
         budget: None,
+        paths: None,
         warnings: Vec::new(),
     };
-    let mut checker = Checker { pool, errors };
+    let keys = entries.iter().map(|entry| (entry.key.to_string(), entry.key.span())).collect();
+    let mut checker = Checker { pool, keys, errors };
     checker.once_each(&entries);
     // A key that was not understood may have been the one that is missed.
     if complete {
@@ -106,12 +119,14 @@ pub fn check(declaration: Declaration, errors: &mut Errors) -> Pool {
     for Entry { key, value } in entries {
         checker.entry(key, value);
     }
-    checker.together();
+    checker.together(complete);
     checker.pool
 }
 
 struct Checker<'a> {
     pool: Pool,
+    /// The keys that were given, and where.
+    keys: Vec<(String, Span)>,
     errors: &'a mut Errors,
 }
 
@@ -182,6 +197,8 @@ impl Checker<'_> {
                 let conns = self.count(key, number, CONNS);
                 self.pool.conns = self.pool.conns.take().or(conns);
             }
+            ("files", Value::Number(number)) => self.u32("files", number, FILES),
+            ("file_ops", Value::Number(number)) => self.u32("file_ops", number, FILE_OPS),
             ("depth", Value::Number(number)) => self.u32("depth", number, SOME),
             ("window", Value::Number(number)) => self.u32("window", number, SOME),
             ("outbox", Value::Number(number)) => self.u32("outbox", number, OUTBOX),
@@ -212,25 +229,37 @@ impl Checker<'_> {
                 let span = self.quantity(key, number, Measure::Time, 1..=1_000_000_000);
                 self.set("idle", span.map(Setting::Spin));
             }
+            ("registered", Value::Registered(word)) => self.registered(&word),
             ("harden", Value::Switch(on)) => self.set("harden", Some(Setting::Bool(on))),
             ("allow", Value::Names(names)) => self.allow(&names),
             ("signals", Value::Names(names)) => self.signals(&names),
             ("on_error", Value::Function(path)) => {
                 self.pool.on_error.get_or_insert(path);
             }
+            ("root", Value::Function(path)) => {
+                self.pool.root.get_or_insert(path);
+            }
+            ("routes", Value::Routes(lines)) => self.routes(lines),
             ("crate", Value::Crate(path)) => self.pool.krate = path,
             (key, _) => unreachable!("`{key}` is parsed as another kind than it is checked as"),
         }
     }
 
     /// What concerns two keys at once.
-    fn together(&mut self) {
+    fn together(&mut self, complete: bool) {
         let conns = self.pool.conns.as_ref().and_then(|q| Some((q.value()?, q.span)));
         let (buffers, reserve) = (self.known("buffers"), self.known("reserve"));
         if let (Some((reserve, span)), Some((buffers, _))) = (reserve, buffers)
             && reserve >= buffers
         {
             self.errors.push(span, format!("`reserve` must be less than `buffers`, {buffers}"));
+        }
+        if let (Some((files, span)), Some((conns, _))) = (self.known("files"), conns)
+            && conns + files > *CONNS.end()
+        {
+            let text =
+                format!("`conns`, {conns}, and `files` together must be at most {}", CONNS.end());
+            self.errors.push(span, text);
         }
         if let (Some((window, span)), Some((conns, _)), Some((buffers, _))) =
             (self.known("window"), conns, buffers)
@@ -244,6 +273,16 @@ impl Checker<'_> {
         }
         self.handlers_and_conns(conns);
         self.workers_and_cpus();
+        // As with the start: the key that is missed may be the one that was not understood.
+        if complete {
+            self.files_and_rest();
+            self.routes_and_workers();
+        }
+    }
+
+    /// Whether a key was given, be its value right or wrong.
+    fn given(&self, word: &str) -> bool {
+        self.keys.iter().any(|(key, _)| key == word)
     }
 
     /// The count that a field was given, where it is a literal.

@@ -35,6 +35,7 @@ pub fn config(pool: &Pool, valid: bool) -> TokenStream {
             config.name = #name;
             config.tasks = __KIO_TASKS;
             config.conns = __KIO_CONNS;
+            config.routes = __KIO_ROUTES;
             #(#fields)*
             config
         };
@@ -71,6 +72,10 @@ fn value(setting: &Setting) -> TokenStream {
         Setting::SomeU32(quantity) => some(integer(quantity, "u32")),
         Setting::U64(quantity) => integer(quantity, "u64"),
         Setting::SomeU64(quantity) => some(integer(quantity, "u64")),
+        Setting::Registered(variant) => {
+            let variant = format_ident!("{variant}");
+            quote_spanned!(site()=> __kio::Registered::#variant)
+        }
         Setting::Bool(on) => quote!(#on),
         Setting::Pin(true) => quote_spanned!(site()=> __kio::Pin::On),
         Setting::Pin(false) => quote_spanned!(site()=> __kio::Pin::Off),

@@ -6,6 +6,7 @@
 //! only; errors of types and of const evaluation carry the place of the token that they are about.
 
 mod config;
+mod routes;
 mod start;
 
 use proc_macro2::{Span, TokenStream};
@@ -99,6 +100,8 @@ fn rest(pool: &Pool, valid: bool) -> TokenStream {
     let config = config::config(pool, valid);
     let asserts = if valid { asserts(pool) } else { TokenStream::new() };
     let (futures, enter) = (start::futures(pool, valid), start::enter(pool, valid));
+    let (routes, root) = (routes::routes(pool, valid), routes::root(pool, valid));
+    let route = routes::has_route(pool).then(|| quote_spanned!(site()=> let _ = #name::route;));
     let on_error = pool.on_error.as_ref().map(|path| {
         quote_spanned! {at(path.span())=>
             fn on_error() -> __kio::core::option::Option<fn(#krate::Core, &#krate::Failure<'_>)> {
@@ -111,6 +114,7 @@ fn rest(pool: &Pool, valid: bool) -> TokenStream {
         use #krate::__private as __kio;
 
         #futures
+        #routes
         #config
         #asserts
 
@@ -143,6 +147,7 @@ fn rest(pool: &Pool, valid: bool) -> TokenStream {
             fn shared() -> &'static __kio::Shared {
                 // All of these are offered and none has to be used: no warning may say so.
                 let _ = (#name::run, #name::start, #name::start_when_free, #name::FOOTPRINT);
+                #route
                 &__KIO_SHARED
             }
 
@@ -161,6 +166,7 @@ fn rest(pool: &Pool, valid: bool) -> TokenStream {
             }
 
             #enter
+            #root
             #on_error
         }
     }

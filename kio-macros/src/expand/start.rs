@@ -179,6 +179,7 @@ fn address(addr: SocketAddr) -> TokenStream {
 /// Names every path, and starts nothing.
 fn echo(pool: &Pool) -> TokenStream {
     let mut paths: Vec<&ExprPath> = pool.tasks.iter().map(|task| &task.path).collect();
+    paths.extend(&pool.root);
     match &pool.start {
         Start::Nothing => {}
         Start::Entry(path) => paths.push(path),

@@ -1,5 +1,6 @@
 //! What a declaration says, as plain numbers, and the sums that follow from it.
 
+use crate::fs::route::Route;
 use crate::op::{CANCELS_MAX, OPS_A_SOCKET};
 use crate::task::{TaskDecl, place};
 
@@ -9,6 +10,11 @@ pub(crate) const LISTENERS: usize = 8;
 const BUFFERS_MAX: u32 = 32_768;
 /// Completion entries a ring may have: the kernel's limit.
 const CQ_MAX: u32 = 65_536;
+/// Slots of a ring's file table: the kernel's limit (`IORING_MAX_FIXED_FILES`).
+const TABLE_MAX: u64 = 1 << 20;
+/// File operations in flight at most: each may occupy a tag of the block layer, and there an `enter`
+/// that finds none waits.
+const FILE_OPS_MAX: u32 = 4096;
 
 /// How many threads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +45,17 @@ pub enum Idle {
     Spin(u64),
 }
 
+/// Whether buffers are registered, so that files are read and written without mapping them each time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Registered {
+    /// Where files are declared and the limit of locked memory allows it.
+    Auto,
+    /// Where files are declared; a limit that is too low fails the start.
+    Require,
+    /// Never.
+    Off,
+}
+
 /// A whole declaration. `pool!` writes it; each field is a key of the declaration.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -51,6 +68,10 @@ pub struct Config {
     pub tasks: &'static [TaskDecl],
     /// Sockets a worker.
     pub conns: u32,
+    /// Files a worker.
+    pub files: u32,
+    /// File operations in flight a worker.
+    pub file_ops: u32,
     /// Buffers a worker.
     pub buffers: u32,
     /// Bytes of a buffer, a multiple of 4096.
@@ -75,12 +96,18 @@ pub struct Config {
     pub idle: Idle,
     /// Threads for what can only block.
     pub blocking: u32,
+    /// Whether buffers are registered for files.
+    pub registered: Registered,
     /// Whether the rings are restricted to what kio uses.
     pub harden: bool,
+    /// Whether directories and names may be changed.
+    pub paths: bool,
     /// Signals that reach tasks, besides INT and TERM, which stop.
     pub signals: &'static [i32],
     /// Nanoseconds that connections may take to end after a stop.
     pub drain: u64,
+    /// Which worker opens which path.
+    pub routes: &'static [Route],
     /// Bytes that the footprint may take; `None` is any.
     pub budget: Option<u64>,
 }
@@ -92,6 +119,8 @@ impl Config {
         workers: Workers::Exactly(1),
         tasks: &[],
         conns: 256,
+        files: 0,
+        file_ops: 64,
         buffers: 256,
         buffer_size: 16 * 1024,
         depth: 64,
@@ -104,9 +133,12 @@ impl Config {
         pin: Pin::On,
         idle: Idle::Park,
         blocking: 0,
+        registered: Registered::Auto,
         harden: true,
+        paths: false,
         signals: &[],
         drain: 10_000_000_000,
+        routes: &[],
         budget: None,
     };
 
@@ -116,6 +148,16 @@ impl Config {
         assert!(self.max_workers() <= 256, "kio: `workers` must be at most 256");
         assert!(self.conns >= 1, "kio: `conns` must be at least 1");
         assert!(self.conns <= 1 << 20, "kio: `conns` must be at most 1,048,576");
+        assert!(
+            self.conns as u64 + self.files as u64 <= TABLE_MAX,
+            "kio: `conns` and `files` together must be at most 1,048,576, the slots of a ring's table"
+        );
+        assert!(
+            self.file_ops >= 1 && self.file_ops <= FILE_OPS_MAX,
+            "kio: `file_ops` must be 1 to 4,096"
+        );
+        assert!(self.files >= 1 || !self.paths, "kio: `allow = [paths]` needs `files`, 1 or more");
+        self.check_routes();
         assert!(self.buffers >= 1, "kio: `buffers` must be at least 1 x 4 KiB");
         assert!(self.buffers <= BUFFERS_MAX, "kio: `buffers` must be at most 32,768 a worker");
         assert!(
@@ -134,7 +176,7 @@ impl Config {
         assert!(
             self.completions() <= CQ_MAX as u64,
             "kio: what can be outstanding exceeds 65,536 completions a worker: declare fewer \
-             `conns` (3 completions each) or `buffers` (1 each), or more workers"
+             `conns` (3 completions each), `buffers` or `file_ops` (1 each), or more workers"
         );
         assert!(self.sq() <= 32_768, "kio: `sq` must be at most 32,768");
         assert!(self.cq() <= CQ_MAX, "kio: the completion queue exceeds 65,536 entries");
@@ -142,6 +184,25 @@ impl Config {
         let mut i = 0;
         while i < self.tasks.len() {
             assert!(self.tasks[i].align <= 4096, "kio: a task's future is aligned to over 4 KiB");
+            i += 1;
+        }
+    }
+
+    const fn check_routes(&self) {
+        assert!(
+            self.files >= 1 || self.routes.is_empty(),
+            "kio: `routes` are for files: declare `files`, 1 or more"
+        );
+        let (workers, exact) = match self.workers {
+            Workers::Exactly(workers) => (workers, true),
+            Workers::UpTo(workers) => (workers, false),
+        };
+        let mut i = 0;
+        while i < self.routes.len() {
+            assert!(
+                self.routes[i].fits(workers, exact),
+                "kio: a route names a worker that does not exist, or may not"
+            );
             i += 1;
         }
     }
@@ -204,10 +265,16 @@ impl Config {
         (self.ring_entries() as usize * crate::buf::ENTRY_SIZE).next_multiple_of(4096)
     }
 
+    /// File operations that can be outstanding.
+    pub const fn file_ops(&self) -> u32 {
+        if self.files > 0 { self.file_ops } else { 0 }
+    }
+
     /// What can be outstanding in the completion queue at once, line by line:
     pub const fn completions(&self) -> u64 {
         self.buffers as u64                 // one completion with data each
             + self.ops() as u64             // one terminal completion an operation
+            + self.file_ops() as u64        // and a file operation
             + CANCELS_MAX as u64            // one a cancel
             + 8 // wake-ups: one a sleep, and room
     }

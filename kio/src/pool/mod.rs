@@ -14,7 +14,7 @@ mod tables;
 mod worker;
 
 pub(crate) use config::LISTENERS;
-pub use config::{Config, Idle, Pin, Workers};
+pub use config::{Config, Idle, Pin, Registered, Workers};
 pub use footprint::Footprint;
 #[cfg(feature = "std")]
 pub use handle::Handle;
@@ -68,6 +68,9 @@ pub unsafe trait Pool: Sized + 'static {
     fn state(worker: usize) -> &'static StateCell<Self::State>;
     /// Starts what runs on every worker: the entry, or the accept loops.
     fn enter(worker: Worker<Self>) -> Result<()>;
+    /// Tells the root of relative paths, as the state says it. Where nothing is told it is the
+    /// working directory at start.
+    fn root(_state: &Self::State, _told: &mut dyn FnMut(&[u8])) {}
     /// Told of failures.
     fn on_error() -> Option<OnError> {
         None

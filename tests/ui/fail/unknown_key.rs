@@ -5,7 +5,7 @@ kio::pool! {
     buffer = 64 x 4 KiB,
     threads = 2,
     colour = blue,
-    files = 64,
+    cold = 64,
 }
 
 async fn serve(_: kio::Core) -> kio::Result<()> {

@@ -26,6 +26,7 @@ kio::pool! {
     blocking = 0,
     harden = on,
     allow = [],
+    registered = auto,
     signals = [HUP, USR1],
     drain = 500 ms,
     on_error = failed,
