@@ -27,6 +27,13 @@ pub enum Error {
     NotAllowed(&'static str),
     /// A path that names no file, whatever there is; the text tells why.
     BadPath(&'static str),
+    /// The file ended before as many bytes were read as were asked for.
+    EndOfFile,
+    /// A direct read or write was not aligned as the file system wants it.
+    Misaligned {
+        /// What the offset and the length must be a multiple of, in bytes.
+        need: u32,
+    },
     /// A system call or an operation failed.
     Os {
         /// What was tried.
@@ -175,6 +182,13 @@ impl fmt::Display for Error {
                  off`), or the process lacks the right (EACCES)"
             ),
             Self::BadPath(why) => write!(f, "not a path: {why}"),
+            Self::EndOfFile => f.write_str("the file ended before as many bytes as were asked for"),
+            Self::Misaligned { need } => write!(
+                f,
+                "direct I/O: offset, length and the place in the buffer must be multiples of {need} \
+                 here (`Metadata::direct` tells; a buffer's begin is aligned): read or write whole \
+                 blocks, or open without `direct`"
+            ),
             Self::Os { doing, errno } => {
                 write!(f, "{doing}: ")?;
                 describe_errno(*errno, f)
@@ -303,6 +317,8 @@ impl From<Error> for std::io::Error {
     fn from(error: Error) -> Self {
         match error {
             Error::TimedOut => std::io::ErrorKind::TimedOut.into(),
+            Error::EndOfFile => std::io::ErrorKind::UnexpectedEof.into(),
+            Error::Misaligned { .. } => std::io::ErrorKind::InvalidInput.into(),
             Error::WriteClosed | Error::WriteCut => std::io::ErrorKind::BrokenPipe.into(),
             Error::Stalled => std::io::ErrorKind::ConnectionReset.into(),
             Error::NotAllowed(_) => std::io::ErrorKind::PermissionDenied.into(),

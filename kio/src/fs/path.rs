@@ -15,7 +15,6 @@ pub(crate) const PATH_MAX: usize = 4095;
 /// # Errors
 /// `BadPath`: an empty path, one with a NUL, or one that is too long, for the kernel or for `out`,
 /// before its `..` are taken away.
-#[cfg_attr(not(test), allow(dead_code, reason = "opening a file begins with it"))]
 pub(crate) fn normalise(base: &[u8], path: &[u8], out: &mut [u8]) -> Result<usize> {
     if path.is_empty() {
         return Err(Error::BadPath("it is empty: `.` is the root of relative paths"));
@@ -61,6 +60,60 @@ fn append(out: &mut [u8], len: &mut usize, text: &[u8]) -> Result<()> {
     out.get_mut(*len..end).ok_or(TOO_LONG)?.copy_from_slice(text);
     *len = end;
     Ok(())
+}
+
+/// What names a path: text, bytes, and with `std` the types of paths.
+pub trait AsPath {
+    /// Its bytes, without a NUL at the end.
+    fn as_path(&self) -> &[u8];
+}
+
+impl AsPath for str {
+    fn as_path(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl AsPath for [u8] {
+    fn as_path(&self) -> &[u8] {
+        self
+    }
+}
+
+impl AsPath for core::ffi::CStr {
+    fn as_path(&self) -> &[u8] {
+        self.to_bytes()
+    }
+}
+
+impl<P: AsPath + ?Sized> AsPath for &P {
+    fn as_path(&self) -> &[u8] {
+        (**self).as_path()
+    }
+}
+
+#[cfg(feature = "std")]
+mod std_paths {
+    use super::AsPath;
+    use std::os::unix::ffi::OsStrExt;
+
+    impl AsPath for std::path::Path {
+        fn as_path(&self) -> &[u8] {
+            self.as_os_str().as_bytes()
+        }
+    }
+
+    impl AsPath for std::path::PathBuf {
+        fn as_path(&self) -> &[u8] {
+            self.as_os_str().as_bytes()
+        }
+    }
+
+    impl AsPath for std::string::String {
+        fn as_path(&self) -> &[u8] {
+            self.as_bytes()
+        }
+    }
 }
 
 /// The text of what a pool's `root` returned.

@@ -190,7 +190,6 @@ pub const fn route(routes: &[Route], workers: u32, path: &[u8]) -> Option<u32> {
 
 /// The worker of a path at run time, when the root of relative paths is known. Both are absolute and
 /// normalised. None where no line matches: then a file is opened where it is asked for.
-#[cfg_attr(not(test), allow(dead_code, reason = "opening a file asks it"))]
 pub(crate) fn owner(routes: &[Route], workers: u32, base: &[u8], path: &[u8]) -> Option<u32> {
     let base = base.strip_suffix(b"/").unwrap_or(base);
     let relative = path.strip_prefix(base).and_then(|rest| rest.strip_prefix(b"/"));

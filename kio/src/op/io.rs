@@ -2,9 +2,9 @@
 
 use core::cell::Cell;
 
+use super::file::Files;
 use super::list::List;
 use super::slot::{Kind, State, Tag};
-use super::file::Files;
 use super::{Listener, OutEntry, Outbox, Slot, Socket};
 use crate::buf::Store;
 use crate::error::Held;

@@ -69,7 +69,9 @@ impl Io {
             self.cleanup.leave(self.slots.get(), index);
             return Some(self.cleanup_sqe(index));
         }
-        let index = self.work.pop(self.slots.get())?;
+        let Some(index) = self.work.pop(self.slots.get()) else {
+            return self.next_file_cancel();
+        };
         Some(self.push(index))
     }
 

@@ -270,6 +270,11 @@ impl Config {
         if self.files > 0 { self.file_ops } else { 0 }
     }
 
+    /// Bytes that the root of relative paths may have.
+    pub const fn base_bytes(&self) -> usize {
+        if self.files > 0 { 4096 } else { 0 }
+    }
+
     /// What can be outstanding in the completion queue at once, line by line:
     pub const fn completions(&self) -> u64 {
         self.buffers as u64                 // one completion with data each

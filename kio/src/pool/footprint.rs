@@ -3,7 +3,8 @@
 use core::fmt;
 
 use super::Config;
-use super::config::LISTENERS;
+use super::config::{LISTENERS, Registered};
+use crate::op::file;
 use crate::{buf, op, task, worker};
 
 /// What a pool's memory is, in bytes, all workers together. `const`: it can be compared with a bound
@@ -25,6 +26,8 @@ pub struct Footprint {
     pub sockets: u64,
     /// Statics: op slots.
     pub ops: u64,
+    /// Statics: files, and what is asked of them.
+    pub files: u64,
     /// Statics: the workers themselves.
     pub core: u64,
     /// Mapped at start: submission and completion rings.
@@ -33,7 +36,8 @@ pub struct Footprint {
     pub stacks: u64,
     /// The kernel's share, estimated: armed operations, the file table, io-wq.
     pub kernel: u64,
-    /// Of the above, memory the kernel counts as locked.
+    /// Of the above, memory the kernel counts as locked; with files that is the buffers too, but for
+    /// `registered = off`.
     pub locked: u64,
 }
 
@@ -54,6 +58,16 @@ impl Footprint {
             + (LISTENERS * size_of::<op::Listener>()) as u64;
         let tables =
             config.buffers as u64 * size_of::<buf::Header>() as u64 + config.ring_bytes() as u64;
+        let (files, file_ops) = (config.files as u64, config.file_ops() as u64);
+        let files = (file_ops + files) * size_of::<file::Request>() as u64
+            + files * (size_of::<file::Handle>() + size_of::<file::Entry>()) as u64
+            + file_ops * size_of::<file::Flight>() as u64
+            + config.base_bytes() as u64;
+        let registered = match config.registered {
+            Registered::Off => 0,
+            _ if config.files == 0 => 0,
+            _ => config.buffer_bytes() as u64,
+        };
         let rings = (config.sq() as u64 * (64 + 4)).next_multiple_of(PAGE)
             + (config.cq() as u64 * 16 + 512).next_multiple_of(PAGE);
         Self {
@@ -64,13 +78,14 @@ impl Footprint {
             buffer_tables: workers * tables,
             sockets: workers * sockets,
             ops: workers * config.ops() as u64 * size_of::<op::Slot>() as u64,
+            files: workers * files,
             core: workers
                 * (size_of::<worker::Parts>() + config.tasks.len() * size_of::<task::Arena>())
                     as u64,
             rings: workers * rings,
             stacks: (workers + config.blocking as u64) * (config.stack + PAGE),
-            kernel: workers * conns * (2 * KERNEL_OP + KERNEL_SOCKET),
-            locked: workers * (rings + config.ring_bytes() as u64),
+            kernel: workers * (conns * (2 * KERNEL_OP + KERNEL_SOCKET) + file_ops * KERNEL_OP),
+            locked: workers * (rings + config.ring_bytes() as u64 + registered),
         }
     }
 
@@ -82,6 +97,7 @@ impl Footprint {
             + self.buffer_tables
             + self.sockets
             + self.ops
+            + self.files
             + self.core
     }
 
@@ -96,7 +112,7 @@ impl Footprint {
     }
 
     /// The lines of the table: name and bytes.
-    const fn lines(&self) -> [(&'static str, u64); 9] {
+    const fn lines(&self) -> [(&'static str, u64); 10] {
         [
             ("task bodies", self.tasks),
             ("task headers", self.task_headers),
@@ -104,6 +120,7 @@ impl Footprint {
             ("buffer tables", self.buffer_tables),
             ("sockets", self.sockets),
             ("op slots", self.ops),
+            ("files", self.files),
             ("workers", self.core),
             ("rings", self.rings),
             ("stacks", self.stacks),
@@ -144,7 +161,7 @@ impl fmt::Display for Footprint {
             writeln!(f, "{name:<24}{:>12}.{} KiB", bytes / 1024, bytes % 1024 * 10 / 1024)
         };
         for (i, (name, bytes)) in self.lines().into_iter().enumerate() {
-            if i == 7 {
+            if i == 8 {
                 line("statics (.bss)", self.statics())?;
             }
             line(name, bytes)?;

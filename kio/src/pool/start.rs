@@ -9,9 +9,9 @@ use std::thread;
 
 use super::handle::{Handle, parts, reap, stop, wake_all};
 use super::signals::{self, Watch};
-use super::{Config, Pin, Pool, State, Worker, Workers};
+use super::{Config, Pin, Pool, Registered, State, Worker, Workers};
 use crate::error::{Error, Held, Result, StartError};
-use crate::ring::{self, Features, Setup};
+use crate::ring::{self, Features, Rights, Setup};
 use crate::worker::{Loop, LoopSetup, Parts, Phase};
 
 /// Descriptors a pool needs beside its table: standard streams, rings, eventfds, listeners.
@@ -234,15 +234,19 @@ fn work<P: Pool>(
     let setup = Setup {
         sq: config.sq(),
         cq: config.cq(),
-        files: config.conns,
+        files: config.conns + config.files,
         buffer_ring: memory.core.buffer_ring,
         buffer_ring_entries: config.ring_entries() as u16,
         helpers,
         harden: config.harden,
+        rights: Rights { files: config.files > 0, paths: config.paths },
+        registered: (config.files > 0 && config.registered != Registered::Off)
+            .then_some((memory.core.buffers, config.registered == Registered::Require)),
         locked: P::FOOTPRINT.locked,
     };
     let mut uring = ring::build(&setup)?;
     let ring = ring::set_up(&mut uring, &setup)?;
+    parts.io.files.registered.set(ring.is_registered());
     let mut running = Loop::new(LoopSetup { parts, ring, eventfd });
     running.enable()?;
     let drop_state = || {
@@ -263,10 +267,28 @@ fn begin<P: Pool>(parts: &'static Parts, args: &<P::State as State>::Args) -> Re
     let state = crate::task::catch(|| P::State::init(core, args))
         .map_err(|_| Error::Other("the state's `init` panicked"))??;
     P::state(core.index()).fill(state);
+    set_base::<P>(parts)?;
     P::enter(Worker::new(core))?;
     Loop::first_polls(parts);
     parts.calls.open();
     P::shared().error().map_or(Ok(()), Err)
+}
+
+/// Finds where relative paths begin: the declaration's `root`, or the working directory.
+fn set_base<P: Pool>(parts: &'static Parts) -> Result<()> {
+    use crate::fs::path::{PATH_MAX, normalise};
+    if P::CONFIG.files == 0 {
+        return Ok(());
+    }
+    let here = std::env::current_dir()?;
+    let mut root = [0; PATH_MAX + 1];
+    let mut len = normalise(b"/", crate::fs::path::root(&here), &mut root);
+    let told = &mut |bytes: &[u8]| len = normalise(crate::fs::path::root(&here), bytes, &mut root);
+    let state = P::state(parts.core().index()).guard();
+    crate::task::catch(|| P::root(&state, told))
+        .map_err(|_| Error::Other("the declaration's `root` panicked"))?;
+    parts.set_base(&root[..len?]);
+    Ok(())
 }
 
 fn name_thread(name: &str, index: u32) {

@@ -6,6 +6,7 @@
 use core::cell::Cell;
 
 use super::LISTENERS;
+use crate::op::file::{Entry, FileMemory, Flight, Handle, Request};
 use crate::op::{IoMemory, Listener, OutEntry, Outbox, Slot, Socket};
 use crate::task::{Arena, Bytes, Header, Owned};
 use crate::worker::{CoreMemory, Parts};
@@ -20,6 +21,10 @@ pub struct Tables<
     const BUFFERS: usize,
     const TASKS: usize,
     const ARENAS: usize,
+    const FILES: usize,
+    const FILE_OPS: usize,
+    const REQUESTS: usize,
+    const BASE: usize,
 > {
     parts: Parts,
     arenas: [Arena; ARENAS],
@@ -31,6 +36,12 @@ pub struct Tables<
     entries: [OutEntry; OUT],
     entry_bufs: [Cell<u32>; OUT],
     buffers: [buf::Header; BUFFERS],
+    requests: [Request; REQUESTS],
+    handles: [Handle; FILES],
+    files: [Entry; FILES],
+    flights: [Flight; FILE_OPS],
+    /// Where relative paths begin.
+    base: [Cell<u8>; BASE],
 }
 
 /// One worker's memory.
@@ -46,12 +57,18 @@ impl<
     const BUFFERS: usize,
     const TASKS: usize,
     const ARENAS: usize,
-> Tables<SOCKETS, OPS, OUT, BUFFERS, TASKS, ARENAS>
+    const FILES: usize,
+    const FILE_OPS: usize,
+    const REQUESTS: usize,
+    const BASE: usize,
+> Tables<SOCKETS, OPS, OUT, BUFFERS, TASKS, ARENAS, FILES, FILE_OPS, REQUESTS, BASE>
 {
     /// Tables at rest.
     #[allow(clippy::new_without_default, reason = "only statics are made of it")]
     pub const fn new() -> Owned<Self> {
         assert!(OPS == SOCKETS * op::OPS_A_SOCKET as usize);
+        // One for each operation, and one to close each handle with.
+        assert!(REQUESTS == FILE_OPS + FILES);
         Owned::new(Self {
             parts: Parts::new(),
             arenas: [const { Arena::new() }; ARENAS],
@@ -63,6 +80,11 @@ impl<
             entries: [const { OutEntry::new() }; OUT],
             entry_bufs: [const { Cell::new(0) }; OUT],
             buffers: [const { buf::Header::new() }; BUFFERS],
+            requests: [const { Request::new() }; REQUESTS],
+            handles: [const { Handle::new() }; FILES],
+            files: [const { Entry::new() }; FILES],
+            flights: [const { Flight::new() }; FILE_OPS],
+            base: [const { Cell::new(0) }; BASE],
         })
     }
 
@@ -87,6 +109,13 @@ impl<
                     entry_bufs: &own.entry_bufs,
                     listeners: &own.listeners,
                 },
+                files: FileMemory {
+                    requests: &own.requests,
+                    handles: &own.handles,
+                    entries: &own.files,
+                    flights: &own.flights,
+                },
+                base: &own.base,
                 headers: &own.headers,
                 arenas: &own.arenas,
                 buffer_headers: &own.buffers,

@@ -22,7 +22,7 @@ pub(crate) use sqe::{Bytes, Cqe, File, Sqe};
 #[cfg(feature = "std")]
 pub use features::{Probe, probe};
 #[cfg(feature = "std")]
-pub(crate) use setup::{Setup, build, set_up};
+pub(crate) use setup::{Rights, Setup, build, set_up};
 #[cfg(feature = "std")]
 pub(crate) use uring::{Ring, Wait};
 

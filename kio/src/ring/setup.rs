@@ -26,12 +26,25 @@ pub(crate) struct Setup {
     pub(crate) helpers: Option<CpuSet>,
     /// Restrict the ring to the operations kio uses.
     pub(crate) harden: bool,
+    pub(crate) rights: Rights,
+    /// Buffers to register, so that files need not map them each time, and whether it must be done.
+    pub(crate) registered: Option<(Part, bool)>,
     /// Locked memory the whole pool needs, for the error that tells it.
     pub(crate) locked: u64,
 }
 
-/// The restrictable operations; whatever is not here answers EACCES once the ring is enabled.
-const ALLOWED: [Opcode; 11] = [
+/// What the declaration allows besides sockets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rights {
+    /// Files are opened, read and written.
+    pub(crate) files: bool,
+    /// Names and directories are changed.
+    pub(crate) paths: bool,
+}
+
+/// The operations of sockets and of the worker itself. Whatever is not here, nor among those that
+/// the rights add, answers EACCES once the ring is enabled.
+const ALWAYS: &[Opcode] = &[
     Opcode::Nop,
     Opcode::PollAdd,
     Opcode::SendMsg,
@@ -44,6 +57,25 @@ const ALLOWED: [Opcode; 11] = [
     Opcode::Recv,
     Opcode::Shutdown,
 ];
+/// Those of files.
+const FILES: &[Opcode] = &[
+    Opcode::ReadV,
+    Opcode::WriteV,
+    Opcode::Fsync,
+    Opcode::ReadFixed,
+    Opcode::WriteFixed,
+    Opcode::Fallocate,
+    Opcode::OpenAt,
+    Opcode::Statx,
+    Opcode::Read,
+    Opcode::Write,
+    Opcode::Fadvise,
+    Opcode::Ftruncate,
+];
+/// Those of names and directories.
+const PATHS: &[Opcode] =
+    &[Opcode::RenameAt, Opcode::UnlinkAt, Opcode::MkdirAt, Opcode::SymlinkAt, Opcode::LinkAt];
+const ALLOWED_MAX: usize = 1 + ALWAYS.len() + FILES.len() + PATHS.len();
 
 /// Registers what the worker works on. Done on the thread that made the ring and alone may enter
 /// it. The ring was created disabled; the worker calls [`Ring::enable`] once all have theirs.
@@ -56,14 +88,18 @@ pub(crate) fn set_up<'a>(uring: &'a mut IoUring, setup: &Setup) -> Result<Ring<'
     // SAFETY: a part of the pool's bytes: valid for ever, and this worker's alone.
     patiently(|| unsafe { submitter.register_buf_ring_with_flags(memory as u64, entries, 0, 0) })
         .map_err(failed("registering the buffer ring"))?;
-    // Bounded by file operations (none yet) and by what cannot be polled.
+    if let Some((buffers, must)) = setup.registered {
+        register_buffers(&mut ring, buffers, must).map_err(failed("registering the buffers"))?;
+    }
+    let submitter = ring.submitter();
+    // What works on files and cannot be done at once, and what cannot be polled.
     submitter.register_iowq_max_workers(&mut [4, 2]).map_err(failed("bounding io-wq"))?;
     if let Some(cpus) = &setup.helpers {
         // Kept off the worker's CPU where there is another; no harm where it is refused.
         let _ = submitter.register_iowq_aff(&raw_cpus(cpus));
     }
     if setup.harden {
-        restrict(submitter).map_err(failed("restricting the ring"))?;
+        restrict(submitter, setup.rights).map_err(failed("restricting the ring"))?;
     }
     // Saves a descriptor look-up an enter (5.18); older kernels go without.
     let _ = submitter.register_ring_fd();
@@ -89,12 +125,38 @@ fn raw_cpus(cpus: &CpuSet) -> libc::cpu_set_t {
     raw
 }
 
-fn restrict(submitter: &Submitter<'_>) -> io::Result<()> {
-    let mut list: [Restriction; ALLOWED.len() + 1] = core::array::from_fn(|i| match i {
-        0 => Restriction::sqe_flags_allowed(FLAGS_USED),
-        i => Restriction::sqe_op(ALLOWED[i - 1] as u8),
+fn restrict(submitter: &Submitter<'_>, rights: Rights) -> io::Result<()> {
+    let none: &[Opcode] = &[];
+    let ops = ALWAYS.iter().chain(if rights.files { FILES } else { none }).chain(if rights.paths {
+        PATHS
+    } else {
+        none
     });
+    let mut list = heapless::Vec::<Restriction, ALLOWED_MAX>::new();
+    let all = core::iter::once(Restriction::sqe_flags_allowed(FLAGS_USED))
+        .chain(ops.map(|op| Restriction::sqe_op(*op as u8)));
+    list.extend(all);
     submitter.register_restrictions(&mut list)
+}
+
+/// Registers the store as one buffer, number 0. Where locked memory is short it is left, unless it
+/// `must` be done.
+fn register_buffers(ring: &mut Ring<'_>, buffers: Part, must: bool) -> io::Result<()> {
+    let all = libc::iovec { iov_base: buffers.start().cast(), iov_len: buffers.size() };
+    // SAFETY: a part of the pool's bytes: valid for ever, and this worker's alone.
+    let mut register = || unsafe { ring.submitter().register_buffers(&[all]) };
+    match if must { patiently(register) } else { register() } {
+        Ok(()) => ring.set_registered(),
+        Err(error) if !must && error.raw_os_error() == Some(libc::ENOMEM) => {
+            log::warn!(
+                "locked memory does not suffice to register {} KiB of buffers: files are read and \
+                 written without (`ulimit -l`, LimitMEMLOCK=; `registered = off` says so)",
+                buffers.size() / 1024
+            );
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Tries again for half a second where locked memory is short: the kernel gives back what rings that

@@ -37,6 +37,19 @@ pub(crate) fn set_len(fd: i32, len: u64) -> i32 {
     })
 }
 
+/// Reads entries of a directory, `struct linux_dirent64` each; how many bytes, or a negative error
+/// number. It may block: io_uring has no operation for it.
+pub(crate) fn read_dir(fd: i32, into: &mut [u8]) -> i32 {
+    // SAFETY: the slice is valid for writing for the length of the call.
+    let n = unsafe { libc::syscall(libc::SYS_getdents64, fd, into.as_mut_ptr(), into.len()) };
+    if n < 0 { -last_errno() } else { n as i32 }
+}
+
+fn last_errno() -> i32 {
+    // SAFETY: the C library's error number of this thread.
+    unsafe { *libc::__errno_location() }
+}
+
 /// Another descriptor of what `fd` names.
 pub(crate) fn duplicate(fd: i32) -> rustix::io::Result<OwnedFd> {
     with_fd(fd, |fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))

@@ -24,13 +24,24 @@ pub(crate) struct Ring<'a> {
     submitter: Submitter<'a>,
     sq: squeue::SubmissionQueue<'a>,
     cq: cqueue::CompletionQueue<'a>,
+    /// Whether the store is registered as buffer 0.
+    registered: bool,
     _thread_bound: core::marker::PhantomData<*const ()>,
 }
 
 impl<'a> Ring<'a> {
     pub(super) fn new(uring: &'a mut IoUring) -> Self {
         let (submitter, sq, cq) = uring.split();
-        Self { submitter, sq, cq, _thread_bound: core::marker::PhantomData }
+        Self { submitter, sq, cq, registered: false, _thread_bound: core::marker::PhantomData }
+    }
+
+    pub(super) fn set_registered(&mut self) {
+        self.registered = true;
+    }
+
+    /// Whether reads and writes may name the store as a registered buffer.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.registered
     }
 
     pub(crate) fn submitter(&mut self) -> &mut Submitter<'a> {

@@ -5,10 +5,11 @@ use core::cell::Cell;
 use super::{Core, Shared};
 use crate::buf::{self, StoreMemory};
 use crate::error::Held;
+use crate::op::file::FileMemory;
 use crate::op::{Io, IoMemory};
 use crate::pool::Config;
 use crate::ring::Features;
-use crate::task::{Arena, Failure, Header, Part, Tasks, Tell, WaitList};
+use crate::task::{Arena, Failure, Header, Part, Table, Tasks, Tell, WaitList};
 use crate::time::Timers;
 
 /// The declaration's `on_error`.
@@ -29,11 +30,18 @@ pub struct Parts {
     pub(crate) stop_waiters: WaitList,
     pub(crate) signal_waiters: WaitList,
     pub(crate) on_error: Cell<Option<OnError>>,
+    /// Temporary files made, for names of their own.
+    pub(crate) temporaries: Cell<u32>,
+    /// Where relative paths begin: its text and how long that is.
+    base: Table<Cell<u8>>,
+    base_len: Cell<usize>,
 }
 
 /// The memory a worker takes over at start.
 pub(crate) struct CoreMemory {
     pub(crate) io: IoMemory,
+    pub(crate) files: FileMemory,
+    pub(crate) base: &'static [Cell<u8>],
     pub(crate) headers: &'static [Header],
     pub(crate) arenas: &'static [Arena],
     pub(crate) buffer_headers: &'static [buf::Header],
@@ -59,6 +67,9 @@ impl Parts {
             stop_waiters: WaitList::new(),
             signal_waiters: WaitList::new(),
             on_error: Cell::new(None),
+            temporaries: Cell::new(0),
+            base: Table::new(),
+            base_len: Cell::new(0),
         }
     }
 
@@ -95,6 +106,9 @@ impl Parts {
         };
         self.io.bufs.set_up(&self.tasks, &store);
         self.io.set_up(&self.tasks, memory.io, features, config.window, config.outbox as u16);
+        self.io.set_up_files(memory.files, config.conns);
+        self.base.set(memory.base);
+        self.base_len.set(0);
         self.timers.set_up(&self.tasks, crate::ring::sys::monotonic());
     }
 
@@ -116,9 +130,30 @@ impl Parts {
         self.config.get().expect("a worker's declaration is set up before it is used")
     }
 
-    /// Wakes another worker, for which something was posted, if it sleeps.
-    pub(crate) fn wake_peer(&self, peer: &Self) {
-        peer.tasks.ring_bell();
+    /// An error where the declaration has no files.
+    pub(crate) fn files_declared(&self) -> crate::Result<()> {
+        match self.config().files {
+            0 => Err(crate::Error::Other(
+                "files need memory that is declared: add `files = N`, as many as may be open",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many workers run.
+    pub(crate) fn workers(&self) -> u32 {
+        self.shared().workers.load(core::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Says where relative paths begin; nothing where no files are declared.
+    pub(crate) fn set_base(&self, base: &[u8]) {
+        let places = self.base.get().iter().zip(base);
+        self.base_len.set(places.map(|(place, byte)| place.set(*byte)).count());
+    }
+
+    /// Where relative paths begin, copied.
+    pub(crate) fn base(&self) -> heapless::Vec<u8, 4096> {
+        self.base.get()[..self.base_len.get()].iter().map(Cell::get).collect()
     }
 
     /// Wakes whoever waits for anything, and empties the lists: nothing in them may outlive the

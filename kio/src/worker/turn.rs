@@ -11,6 +11,9 @@ const POLLS_A_TURN: u32 = 256;
 /// How long a stopped worker collects its last completions before it gives up. A time and not a
 /// number of turns: a turn cancels 64 operations and ends as few as 20, of which there may be 65,536.
 const LAST_SPAN: u64 = 5_000_000_000;
+/// How long operations on files may take to end by themselves before they are cancelled: writes are
+/// better done, but what reads from a FIFO might never end.
+const FILES_SPAN: u64 = 500_000_000;
 /// How long one wait for them is, at most.
 const LAST_WAIT: u64 = 50_000_000;
 /// How long a stopping worker waits for one more connection of the backlog.
@@ -123,6 +126,7 @@ impl<'a> Loop<'a> {
             parts.tasks.take_remote();
         }
         parts.calls.begin(&parts.tasks, parts);
+        parts.io.take_mail();
         let signals = parts.shared().signals_came();
         if signals != self.signals {
             self.signals = signals;
@@ -136,6 +140,7 @@ impl<'a> Loop<'a> {
         }
         parts.tasks.nudge();
         parts.io.bufs.nudge();
+        parts.io.nudge_files();
         self.look_at_starved(now);
     }
 
@@ -165,6 +170,12 @@ impl<'a> Loop<'a> {
             pushed += 1;
             self.ring.push(&sqe);
         }
+        while self.ring.has_room()
+            && let Some(sqe) = self.parts.io.next_file_sqe()
+        {
+            pushed += 1;
+            self.ring.push(&sqe);
+        }
         let counters = &self.parts.tasks.counters;
         let in_flight = u64::from(self.parts.io.in_flight());
         counters.submitted.add(pushed);
@@ -185,7 +196,8 @@ impl<'a> Loop<'a> {
     fn wait(&self) -> Wait {
         let parts = self.parts;
         let io = &parts.io;
-        if parts.tasks.ready_count() > 0 || io.has_submissions() || io.can_feed() {
+        let can_push = io.has_submissions() || io.has_file_submissions();
+        if parts.tasks.ready_count() > 0 || can_push || io.can_feed() {
             return Wait::No;
         }
         let now = parts.timers.turn();
@@ -224,7 +236,9 @@ impl<'a> Loop<'a> {
         }
         let tasks = &self.parts.tasks;
         tasks.bell.say_sleeping();
-        if tasks.has_remote_for_certain() || !self.parts.calls.is_empty() || self.phase_changed() {
+        let parts = self.parts;
+        let posted = !parts.calls.is_empty() || !parts.io.files.mailbox.is_empty();
+        if tasks.has_remote_for_certain() || posted || self.phase_changed() {
             wait = Wait::No;
         }
         let slept = self.ring.enter(wait);
@@ -253,6 +267,7 @@ impl<'a> Loop<'a> {
                     || self.ring.has_completions()
                     || self.parts.tasks.has_remote()
                     || !self.parts.calls.is_empty()
+                    || !self.parts.io.files.mailbox.is_empty()
                 {
                     return true;
                 }
@@ -303,12 +318,19 @@ impl<'a> Loop<'a> {
         parts.tasks.drop_all();
         drop_state();
         parts.io.close_all();
-        let give_up = sys::monotonic().saturating_add(LAST_SPAN);
+        let began = sys::monotonic();
+        let mut patient = true;
         let mut left = Ok(());
-        while parts.io.in_flight() > 0 || parts.io.sockets_used() > 0 {
-            if sys::monotonic() >= give_up {
+        while parts.io.in_flight() > 0 || parts.io.sockets_used() > 0 || parts.io.files_busy() {
+            let waited = sys::monotonic() - began;
+            if waited >= LAST_SPAN {
                 break;
             }
+            if patient && waited >= FILES_SPAN {
+                patient = false;
+                parts.io.cancel_files();
+            }
+            parts.io.take_mail();
             self.push();
             left = self.enter(Wait::For(LAST_WAIT));
             if left.is_err() {

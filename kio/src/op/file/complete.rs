@@ -26,7 +26,8 @@ impl Io {
             request.index.set(index as u32);
         }
         // Linked from the last to the first: the first is taken first.
-        let links = |n: usize| (0..n).rev().map(move |at| (at, if at + 1 < n { at as u32 + 2 } else { 0 }));
+        let links =
+            |n: usize| (0..n).rev().map(move |at| (at, if at + 1 < n { at as u32 + 2 } else { 0 }));
         for (at, next) in links(memory.flights.len()) {
             memory.requests[at].entry.set(next);
             memory.flights[at].set_free(next);
@@ -162,7 +163,9 @@ impl Io {
         let (ask, at) = (request.ask.get(), request.entry.get());
         if result > 0 {
             request.done.set(request.done.get() + result as u64);
-            if request.done.get() < request.len.get() && request.whole.get() {
+            let left = request.done.get() < request.len.get() && request.whole.get();
+            // Direct reads end at the end of the file only, within a block.
+            if left && !(ask == Ask::Read && self.ends_in_block(at, request.done.get())) {
                 self.files.work.push(request);
                 return;
             }
@@ -204,7 +207,8 @@ impl Io {
     /// What is still held.
     pub(in crate::op) fn files_held(&self, held: &mut Held) {
         held.files += self.files.used.handles.get() + self.files.used.requests.get();
-        held.files += self.files.entries.get().iter().filter(|e| entry::Entry::is_used(e)).count() as u32;
+        held.files +=
+            self.files.entries.get().iter().filter(|e| entry::Entry::is_used(e)).count() as u32;
     }
 
     pub(in crate::op) fn wake_file_waiters(&self) {

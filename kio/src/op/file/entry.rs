@@ -2,8 +2,8 @@
 
 use core::cell::Cell;
 
-use super::mailbox::Queue;
 use super::Request;
+use super::mailbox::Queue;
 use crate::op::Io;
 use crate::ring::sys::close_fd;
 use crate::ring::{File, Sqe};
@@ -222,13 +222,22 @@ impl Io {
     fn entry_open(&'static self, index: u32, request: &'static Request) {
         let entry = self.entry(index);
         entry.state.set(State::Open);
-        let mut opened = Some(request);
-        while let Some(request) = opened {
+        // The last handle was closed, and operations of it still ran: the file stays open after all.
+        if let Some(closing) = entry.closing.take() {
+            self.answer(closing, 0);
+        }
+        // All are counted before the first is answered: one that was given up closes at once.
+        let opened = Queue::new();
+        let mut next = Some(request);
+        while let Some(request) = next {
             entry.handles.set(entry.handles.get() + 1);
             request.value.set(index.into());
             request.args.set(entry.aligns.get());
+            opened.push(request);
+            next = entry.joiners.pop();
+        }
+        while let Some(request) = opened.pop() {
             self.answer(request, 0);
-            opened = entry.joiners.pop();
         }
     }
 
@@ -326,6 +335,12 @@ impl Io {
         if ops.get() == 0 {
             self.close_entry_if_idle(index);
         }
+    }
+
+    /// Whether so many bytes, read directly, are no whole blocks.
+    pub(super) fn ends_in_block(&self, index: u32, done: u64) -> bool {
+        let [_, align] = self.entry(index).aligns.get();
+        align != 0 && !done.is_multiple_of(align.into())
     }
 
     // ---- the tail ----

@@ -74,7 +74,8 @@ impl Io {
     }
 
     /// 2: the open succeeded. Its user has the handle from here on.
-    pub(crate) fn handle_opened(&self, index: u32, answer: Answer) {
+    pub(crate) fn handle_opened(&self, request: u32, index: u32, answer: Answer) {
+        self.request(request).handle.set(0);
         self.handle(index).entry.set(answer.value as u32);
     }
 
@@ -83,6 +84,12 @@ impl Io {
     pub(crate) fn opened_by(&self, index: u32) -> Option<Opened> {
         let handle = self.handle(index);
         Some(Opened { owner: handle.owner.get()?, entry: handle.entry.get() })
+    }
+
+    /// The descriptor of a file that this worker owns.
+    pub(crate) fn descriptor(&self, index: u32) -> Option<i32> {
+        let opened = self.opened_by(index)?;
+        core::ptr::eq(opened.owner, self).then(|| self.entry(opened.entry).fd())
     }
 
     /// A handle that opened nothing is free again.
@@ -104,7 +111,7 @@ impl Io {
 
     /// An open was given up before its answer came: what it opened is closed.
     pub(super) fn open_given_up(&'static self, request: &Request) {
-        let Some(handle) = request.handle.get().checked_sub(1) else { return };
+        let Some(handle) = request.handle.replace(0).checked_sub(1) else { return };
         if request.result.get() < 0 {
             self.free_handle(handle);
             return;

@@ -100,11 +100,4 @@ impl Queue {
         }
         Some(request)
     }
-
-    /// Moves all behind what is in another line.
-    pub(super) fn move_to(&self, other: &Self) {
-        while let Some(request) = self.pop() {
-            other.push(request);
-        }
-    }
 }

@@ -5,7 +5,7 @@ use core::pin::Pin;
 use core::ptr;
 use core::task::{Context, Poll};
 
-use super::vectored;
+use super::vectored::{self, Piece};
 use crate::buf::BufMut;
 use crate::error::{Error, Result};
 use crate::op::{Io, Out};
@@ -210,11 +210,7 @@ impl Io {
 
     /// 1: claims a free request; waits while all are taken.
     #[inline]
-    pub(crate) fn poll_request(
-        &'static self,
-        node: Pin<&WaitNode>,
-        cx: &Context<'_>,
-    ) -> Poll<u32> {
+    pub(crate) fn poll_request(&'static self, node: Pin<&WaitNode>, cx: &Context<'_>) -> Poll<u32> {
         let files = &self.files;
         if node.has_turn(&files.request_waiters)
             && let Some(index) = files.free_request.get().checked_sub(1)
@@ -261,6 +257,7 @@ impl Io {
         match data {
             Data::Nothing => {}
             Data::Into(buf, most) => {
+                assert!(ptr::eq(buf.store(), &self.bufs), "a buffer of another worker");
                 let view = buf.into_parts();
                 let (at, room) = (view.end, self.bufs.size() - view.end);
                 request.addr.set(self.bufs.addr(view.index) as u64 + u64::from(at));
@@ -289,9 +286,11 @@ impl Io {
             }
             Data::IntoMany(list, bufs) => {
                 let pieces = bufs.map(|buf| {
+                    assert!(ptr::eq(buf.store(), &self.bufs), "a buffer of another worker");
                     let view = buf.into_parts();
                     let addr = self.bufs.addr(view.index) as u64 + u64::from(view.end);
-                    (addr, u64::from(self.bufs.size() - view.end), view.index)
+                    let len = u64::from(self.bufs.size() - view.end);
+                    Piece { addr, len, buf: view.index, start: view.start }
                 });
                 self.describe(request, list, pieces);
             }
@@ -299,7 +298,7 @@ impl Io {
                 let pieces = bufs.map(|buf| {
                     assert!(ptr::eq(buf.store(), &self.bufs), "a buffer of another worker");
                     let (index, bytes, len) = buf.into_parts();
-                    (bytes as u64, len.into(), index)
+                    Piece { addr: bytes as u64, len: len.into(), buf: index, start: 0 }
                 });
                 self.describe(request, list, pieces);
             }
@@ -398,11 +397,11 @@ impl Io {
         let mut left = request.done.get();
         let count = request.vectors.replace(0);
         for nth in 0..count {
-            let (addr, len, buf) = vectored::piece(&self.bufs, list, count, nth);
+            let Piece { addr, len, buf, start } = vectored::piece(&self.bufs, list, count, nth);
             let end = (addr - self.bufs.addr(buf) as u64) as u32;
             let came = left.min(len);
             left -= came;
-            each(BufMut::adopt(&self.bufs, buf, 0, end + came as u32));
+            each(BufMut::adopt(&self.bufs, buf, start, end - start + came as u32));
         }
     }
 

@@ -8,32 +8,35 @@ use crate::op::Io;
 /// Buffers of one request, at most: their list fits the smallest buffer.
 pub(crate) const VECTORS_MAX: usize = 64;
 
-/// The `iovec`s, then the buffers' indices as many.
 const VECTOR: usize = size_of::<libc::iovec>();
-const _: () = assert!(VECTORS_MAX * (2 * VECTOR + 4) <= 4096);
+/// The `iovec`s, then what each piece was, as many.
+const _: () = assert!(VECTORS_MAX * (VECTOR + size_of::<Piece>()) <= 4096);
+
+/// One piece, as it was described.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub(super) addr: u64,
+    pub(super) len: u64,
+    /// The buffer, which the request holds, and where its view began.
+    pub(super) buf: u32,
+    pub(super) start: u32,
+}
 
 /// The nth `iovec` of a list.
 fn vector(list: *mut u8, nth: u8) -> *mut libc::iovec {
     list.wrapping_add(usize::from(nth) * VECTOR).cast()
 }
 
-/// Where the list keeps what the nth piece was before bytes were moved, and its buffer.
-fn kept(list: *mut u8, count: u8, nth: u8) -> *mut (u64, u64) {
-    list.wrapping_add((usize::from(count) + usize::from(nth)) * VECTOR).cast()
+/// What the nth piece was.
+fn kept(list: *mut u8, count: u8, nth: u8) -> *mut Piece {
+    let behind = usize::from(count) * VECTOR + usize::from(nth) * size_of::<Piece>();
+    list.wrapping_add(behind).cast()
 }
 
-fn buffer(list: *mut u8, count: u8, nth: u8) -> *mut u32 {
-    list.wrapping_add(2 * usize::from(count) * VECTOR + usize::from(nth) * 4).cast()
-}
-
-/// Address, length and buffer of a piece, as they were when it was described.
-pub(super) fn piece(store: &Store, list: u32, count: u8, nth: u8) -> (u64, u64, u32) {
-    let list = store.addr(list);
-    // SAFETY: `describe` wrote them, inside a buffer that the request holds.
-    unsafe {
-        let (addr, len) = kept(list, count, nth).read();
-        (addr, len, buffer(list, count, nth).read())
-    }
+/// A piece, as it was described.
+pub(super) fn piece(store: &Store, list: u32, count: u8, nth: u8) -> Piece {
+    // SAFETY: `describe` wrote it, inside a buffer that the request holds.
+    unsafe { kept(store.addr(list), count, nth).read() }
 }
 
 impl Io {
@@ -42,7 +45,7 @@ impl Io {
         &self,
         request: &Request,
         list: BufMut,
-        pieces: impl Iterator<Item = (u64, u64, u32)>,
+        pieces: impl Iterator<Item = Piece>,
     ) {
         let mut found = heapless::Vec::<_, VECTORS_MAX>::new();
         for piece in pieces {
@@ -52,17 +55,16 @@ impl Io {
         let list = list.into_parts().index;
         let memory = self.bufs.addr(list);
         let mut sum = 0;
-        for (nth, (addr, len, buf)) in found.into_iter().enumerate() {
+        for (nth, piece) in found.into_iter().enumerate() {
             let nth = nth as u8;
             // SAFETY: a buffer is page-aligned and holds the longest list; only this request holds
             // it.
             unsafe {
-                let iov = libc::iovec { iov_base: addr as *mut _, iov_len: len as usize };
-                vector(memory, nth).write(iov);
-                kept(memory, count, nth).write((addr, len));
-                buffer(memory, count, nth).write(buf);
+                let (base, len) = (piece.addr as *mut _, piece.len as usize);
+                vector(memory, nth).write(libc::iovec { iov_base: base, iov_len: len });
+                kept(memory, count, nth).write(piece);
             }
-            sum += len;
+            sum += piece.len;
         }
         request.bufs[0].set(list + 1);
         request.addr.set(memory as u64);
@@ -79,7 +81,7 @@ pub(super) fn rest(request: &Request) -> (u64, u32) {
     for nth in 0..count {
         // SAFETY: `describe` wrote them, and no operation of this request is in the kernel.
         unsafe {
-            let (addr, len) = kept(list, count, nth).read();
+            let Piece { addr, len, .. } = kept(list, count, nth).read();
             if done < len {
                 let iov = libc::iovec {
                     iov_base: (addr + done) as *mut _,
