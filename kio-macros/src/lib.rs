@@ -66,6 +66,8 @@ use proc_macro2::TokenStream;
 /// | `spawn` | `64 x 4 KiB` | slots for futures that `tasks` does not name; `0` for none |
 /// | `calls` | `64 x 256 B` | slots for calls from other threads |
 /// | `conns` | `256` | sockets |
+/// | `files` | `0` | open files |
+/// | `file_ops` | `64` | file operations in flight, 1 to 4096 |
 /// | `buffers` | `256 x 16 KiB` | buffers; a size is a multiple of 4 KiB |
 /// | `depth` | `64` | buffers that lie ready for the kernel at first |
 /// | `reserve` | an eighth | buffers kept for sends |
@@ -77,11 +79,14 @@ use proc_macro2::TokenStream;
 /// | `pin` | `on` | `on`, a CPU a worker; `off`; or a list of CPUs as in `[2, 3]` |
 /// | `idle` | `park` | how a worker waits: `park` in the kernel, or `spin(100 us)` first |
 /// | `blocking` | `0` | helper threads |
+/// | `registered` | `auto` | whether buffers are registered for files: `auto`, where the limit of locked memory allows it; `require`; or `off` |
 /// | `harden` | `on` | whether the ring is restricted to what is declared |
-/// | `allow` | `[]` | further rights; none exist yet |
+/// | `allow` | `[]` | further rights: `paths`, to change directories and names |
 /// | `signals` | `[]` | signals that reach tasks, as in `[HUP, USR1]`; INT and TERM stop the pool always |
 /// | `drain` | `10 s` | how long connections may take to end after a stop |
 /// | `on_error` | counted | `fn(Core, &Failure)`, told of tasks that failed |
+/// | `root` | working directory at start | `fn(&State) -> P`, the directory of relative paths; `P` is anything that is `AsRef<Path>`. The same on every worker |
+/// | `routes` | none | which worker opens which path; see below |
 /// | `budget` | none | a sum above it does not compile |
 /// | `crate` | `::kio` | where kio is found, for who has renamed it |
 ///
@@ -138,6 +143,77 @@ use proc_macro2::TokenStream;
 /// }
 /// # fn main() {}
 /// ```
+///
+/// # Routes
+///
+/// A line of `routes` is `pattern => worker`, and says where the files are opened that the pattern
+/// matches: on every worker the same, so that all who use a file meet there. Without `routes`, or
+/// where no line matches, a file is opened where it is asked for.
+///
+/// | pattern | matches |
+/// | --- | --- |
+/// | `"dir/file"` | this path |
+/// | `"dir/*"`, `"dir/*.log"`, `"dir/app-*"` | what is directly in `dir`. One `*`, in the last segment |
+/// | `"dir/**"` | all below `dir`, at any depth |
+/// | `_` | every path, as `"/**"` does |
+///
+/// Every other character means itself. Of the lines that match, the one with the longest text before
+/// its `*` wins; then an exact path over `*` over `**`; then the longest text behind the `*`. The
+/// order of the lines says nothing. Relative patterns match below `root`, whose text counts as theirs;
+/// absolute ones stand alone.
+///
+/// | worker | is |
+/// | --- | --- |
+/// | `0` | that one |
+/// | `hash` | one of all, by a hash of the path that never changes |
+/// | `hash(1..4)`, `hash(1..=3)` | one of these |
+///
+/// With `workers = ..=N` there may be fewer, so then only `hash` can be written. Where the number is
+/// exact the struct has `const fn route(path: &str) -> Option<usize>` too:
+///
+/// ```
+/// # use std::path::{Path, PathBuf};
+/// struct Dir(PathBuf);
+///
+/// impl kio::State for Dir {
+///     type Args = PathBuf;
+///
+///     fn init(_: kio::Core, dir: &PathBuf) -> kio::Result<Self> {
+///         Ok(Self(dir.clone()))
+///     }
+/// }
+///
+/// impl Dir {
+///     fn path(&self) -> &Path {
+///         &self.0
+///     }
+/// }
+///
+/// kio::pool! {
+///     struct Store;
+///     workers = 4,
+///     entry   = serve,
+///     state   = Dir,
+///     files   = 256,
+///     root    = Dir::path,
+///     routes  = {
+///         "wal/*"          => 0,
+///         "db/**"          => hash(1..4),
+///         "/var/log/store" => 0,
+///         _                => hash,
+///     },
+/// }
+///
+/// const _: () = assert!(matches!(Store::route("wal/000001"), Some(0)));
+/// # async fn serve(_: kio::Core) -> kio::Result<()> { Ok(()) }
+/// # fn main() {}
+/// ```
+///
+/// Paths are taken as text: `.` and `//` vanish and `..` takes the segment before it away, whatever
+/// links there are, and whether the file exists or not. `route` wants them like that, and knows no
+/// root: to it a relative path is one below `root`. It says what opening the file will do, but for
+/// two cases where the root must be known: an absolute pattern that reaches below it, and an absolute
+/// path below it, which is known by its text below the root.
 ///
 /// # Mistakes
 ///

@@ -117,7 +117,7 @@ impl Checker<'_> {
                     let (worker, last) = (end - range, workers - 1);
                     let there = match last {
                         0 => "0 is the only one (`workers = 1`)".into(),
-                        _ => format!("`workers = {workers}` are 0 to {last}"),
+                        _ => format!("they are 0 to {last} (`workers = {workers}`)"),
                     };
                     format!("there is no worker {worker}: {there}")
                 }
@@ -138,7 +138,7 @@ impl Checker<'_> {
         for (key, span) in &self.keys {
             let of = |word: &str| key == word;
             if none && (of("root") || of("routes")) {
-                let text = format!("`{key}` is for files: add `files = 64`, how many may be open");
+                let text = format!("`{key}` is about files, and there are none: add `files = 64`");
                 self.errors.push(*span, text);
             }
             if of("root") && self.pool.state.is_none() {

@@ -100,7 +100,7 @@ const _: () = {
 async fn sized() {
     let buf = [0u8; 64 + of("logs/a.log")];
     std::future::ready(()).await;
-    drop(buf);
+    assert_eq!(buf.len(), 67);
 }
 
 async fn serve(worker: Worker<App>) -> Result<()> {
