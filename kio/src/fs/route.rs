@@ -8,7 +8,8 @@
 //! 3. then the longest text behind the `*`;
 //! 4. then a relative pattern over an absolute one.
 //!
-//! Two lines that are equal in all four have the same text, which `pool!` refuses. `_`, and `/**`
+//! (Taken in the order 2, 1, 3, 4 it is the same: of a `*` and a `**` that match one path, the `*` never
+//! has less text before it.) Two lines that are equal in all four have the same text, which `pool!` refuses. `_`, and `/**`
 //! which is the same, stand behind everything else.
 //!
 //! A file below the root has two names, one relative and one absolute, and one worker: what is hashed

@@ -314,3 +314,33 @@ fn a_pattern_below_the_root_counts_with_the_root() {
     assert_eq!(of("/srv/apple", "/srv/app/wal/a"), Some(1));
     assert_eq!(of("/srv/app", "/srv/apple"), None);
 }
+
+#[test]
+fn of_two_equal_patterns_the_relative_one_wins() {
+    const ROUTES: &[Route] = &[
+        Route::new("/srv/*.log", Target::Worker(1)),
+        Route::new("*.log", Target::Worker(0)),
+        Route::new("/srv/**", Target::Worker(1)),
+        Route::new("**", Target::Worker(0)),
+    ];
+    for path in ["/srv/a.log", "/srv/a", "/srv/a/b"] {
+        assert_eq!(owner(ROUTES, 2, b"/srv", path.as_bytes()), Some(0), "{path}");
+    }
+}
+
+#[test]
+fn a_directory_is_not_in_itself() {
+    const ROUTES: &[Route] = &[
+        Route::new("/*", Target::Worker(0)),
+        Route::new("/a/*", Target::Worker(1)),
+        Route::new("/a/**", Target::Worker(2)),
+        Route::new("*", Target::Worker(3)),
+        Route::new("**", Target::Worker(4)),
+    ];
+    assert_eq!(owner(ROUTES, 5, b"/", b"/"), None);
+    assert_eq!(owner(ROUTES, 5, b"/a", b"/a"), Some(0));
+    assert_eq!(owner(ROUTES, 5, b"/a", b"/a/b"), Some(3));
+    // Not normal, and so none that opening a file asks for.
+    assert_eq!(route(ROUTES, 5, b"/"), None);
+    assert_eq!(route(ROUTES, 5, b"/a/"), None);
+}
