@@ -251,15 +251,12 @@ impl Store {
     }
 
     /// Wakes one more who waits while a buffer is free: the one woken before may have been given up,
-    /// or forgotten.
+    /// or forgotten. Tells whether there was one.
     #[inline]
-    pub(crate) fn nudge(&self) {
-        if self.free_count.get() > 0
+    pub(crate) fn nudge(&self) -> bool {
+        self.free_count.get() > 0
             && !self.waiters.is_empty()
-            && let Some(tasks) = self.tasks.get()
-        {
-            self.waiters.wake_one(tasks);
-        }
+            && self.tasks.get().is_some_and(|tasks| self.waiters.wake_one(tasks))
     }
 
     /// Whether the ring holds a buffer for the next receive.

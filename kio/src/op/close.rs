@@ -60,12 +60,23 @@ impl Io {
         socket.next_free.set(self.free.replace(at + 1));
         self.used.set(self.used.get() - 1);
         socket.control_waiter.wake(self.tasks());
-        // All: one that was woken may be given up before it looks.
-        if !self.connect_waiters.is_empty() {
-            self.connect_waiters.wake_all(self.tasks());
-        } else {
-            self.socket_waiters.wake_all(self.tasks());
+        self.nudge_sockets();
+    }
+
+    /// Wakes who waits for a socket slot, where one is free: connects first, all of them, since one
+    /// that was woken may be given up before it looks; the accepts in the next turn, if all were.
+    /// Tells whether somebody waited.
+    #[inline]
+    pub(crate) fn nudge_sockets(&self) -> bool {
+        let waiters = match self.connect_waiters.is_empty() {
+            true => &self.socket_waiters,
+            false => &self.connect_waiters,
+        };
+        if waiters.is_empty() || self.used.get() as usize == self.sockets.get().len() {
+            return false;
         }
+        waiters.wake_all(self.tasks());
+        true
     }
 
     /// 4: starts the close machine. Nothing is armed from here on; what runs is cancelled, its
@@ -106,7 +117,7 @@ impl Io {
         socket.handles.set(socket.handles.get() - 1);
         if socket.handles.get() == 0 {
             self.close(at);
-        } else if sends && !socket.has(flag::WRITE_CLOSED) {
+        } else if sends && socket.state.get() == State::Open && !socket.has(flag::WRITE_CLOSED) {
             socket.set(flag::WRITE_CLOSED | flag::SHUT_PENDING);
             self.start_flush(at);
             self.shut_if_pending(at);
@@ -182,6 +193,9 @@ impl Io {
             });
         }
         if !self.is_busy(control_op(at)) {
+            if socket.state.get() != State::Open {
+                return Poll::Ready(Err(Error::Stopped)); // nothing is queued on what is closed
+            }
             if socket.has(flag::WRITE_CLOSED) {
                 return Poll::Ready(Ok(()));
             }

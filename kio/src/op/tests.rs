@@ -410,6 +410,39 @@ fn a_late_accept_is_closed() {
     world.end();
 }
 
+#[test]
+fn completions_of_what_is_not_there_touch_nothing() {
+    let mut world = World::new(true);
+    let at = world.connected();
+    world.receive_pending(at);
+    let recv = world.kernel.iter().find(|sqe| sqe.opcode == Opcode::Recv).copied();
+    let recv = recv.expect("a receive is armed").user_data;
+    let held = BufMut::take(&world.io.bufs).expect("one is free");
+    let before = world.io.bufs.count();
+    let others = [0, 1 << 32, 0xff_ffff << 32, 0xffff_ffff, u64::MAX].map(|bits| recv ^ bits);
+    let named = others.into_iter().filter(|data| *data != recv).chain([0, u64::MAX]);
+    for user_data in named {
+        for id in [None, Some(held.index() as u16), Some(BUFFERS as u16), Some(u16::MAX)] {
+            for (result, more) in [(0, false), (1, true), (4096, false), (-105, false)] {
+                world.io.complete(Cqe::made(user_data, result, id, more));
+            }
+        }
+    }
+    // A receive that is there, with a buffer that is not in the ring.
+    world.io.complete(Cqe::made(recv, 7, Some(held.index() as u16), true));
+    world.io.complete(Cqe::made(recv, 7, Some(u16::MAX), true));
+    assert_eq!(world.io.bufs.count(), before);
+    assert!(!world.io.has_received(at));
+    // And a stale completion that brings one which is: taken back.
+    let id = world.take_buffer();
+    assert!(id.is_some(), "the ring is filled");
+    world.io.complete(Cqe::made(0, 7, id, false));
+    world.io.feed();
+    assert_eq!(world.io.bufs.count(), before);
+    drop(held);
+    world.end();
+}
+
 impl World {
     /// A connection, as accepted.
     fn connected(&mut self) -> u32 {

@@ -117,14 +117,14 @@ pub(super) fn parts<P: Pool>(worker: usize) -> &'static Parts {
 }
 
 /// Whether the calling thread is a worker of the pool.
-fn on_worker<P: Pool>() -> bool {
+pub(super) fn on_worker<P: Pool>() -> bool {
     let workers = P::CONFIG.max_workers() as usize;
     (0..workers).any(|worker| parts::<P>(worker).tasks.owner.is_current())
 }
 
 /// Joins a run that was abandoned and has ended.
 pub(super) fn reap<P: Pool>() {
-    if P::shared().is_abandoned() {
+    if P::shared().take_abandoned() {
         let _ = Handle::<P>::new().wait();
     }
 }

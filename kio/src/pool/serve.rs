@@ -6,7 +6,7 @@ use super::worker::decl;
 use super::{EntryFuture, Pool, Worker};
 use crate::error::{Error, Result};
 use crate::net::{ListenOptions, TcpStream};
-use crate::task::{Outcome, TaskDecl};
+use crate::task::{Outcome, TaskDecl, catch};
 
 /// What may handle a connection: an `async fn` of the stream, or of the worker and the stream.
 #[diagnostic::on_unimplemented(
@@ -56,7 +56,10 @@ async fn accept<P: Pool, Args: 'static, H: Handler<P, Args>>(
     loop {
         let place = worker.reserve_future::<H::Future>().await?;
         let stream = listener.accept().await?;
-        drop(place.spawn(move || handler.handle(worker, stream)));
+        // A handler may be any function that returns a future: one that panics ends its connection.
+        if let Err(panic) = catch(|| place.spawn(move || handler.handle(worker, stream))) {
+            worker.core().spawn_panicked::<H::Future>(&panic);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::sync::Arc;
 use std::thread;
 
-use super::handle::{Handle, parts, reap, stop, wake_all};
+use super::handle::{Handle, on_worker, parts, reap, stop, wake_all};
 use super::signals::{self, Watch};
 use super::{Config, Pin, Pool, Registered, State, Worker, Workers};
 use crate::error::{Error, Held, Result, StartError};
@@ -37,6 +37,9 @@ pub fn start<P: Pool>(args: <P::State as State>::Args) -> Result<Handle<P>> {
 /// As [`start`], but waits until a run of the pool that is under way has been joined: many tests
 /// share one declaration.
 pub fn start_when_free<P: Pool>(args: <P::State as State>::Args) -> Result<Handle<P>> {
+    if on_worker::<P>() {
+        return Err(StartError::AlreadyRunning.into()); // and does so until this worker ends
+    }
     let shared = P::shared();
     loop {
         shared.wait_rest();
@@ -94,6 +97,8 @@ fn start_workers<P: Pool>(args: <P::State as State>::Args) -> Result<()> {
     raise_limits(config, workers, features)?;
     let shared = P::shared();
     shared.begin(workers);
+    // First: an entry may ask for a name as soon as it runs.
+    start_resolvers::<P>()?;
     let args = Arc::new(args);
     for index in 0..workers {
         let args = Arc::clone(&args);
@@ -103,7 +108,6 @@ fn start_workers<P: Pool>(args: <P::State as State>::Args) -> Result<()> {
             .spawn(move || worker::<P>(index, cpu, features, &args));
         shared.keep(spawned?);
     }
-    start_resolvers::<P>()?;
     shared.wait_ready();
     shared.error().map_or(Ok(()), Err)
 }
@@ -210,7 +214,7 @@ fn worker<P: Pool>(
         wake_all::<P>();
     }
     parts.calls.close();
-    let held = Held { guards: P::state(index as usize).empty(), ..parts.held() };
+    let held = Held { guards: empty_state::<P>(index), ..parts.held() };
     parts.tasks.owner.release();
     P::shared().ended(held);
     signals::ring_all();
@@ -250,7 +254,7 @@ fn work<P: Pool>(
     let mut running = Loop::new(LoopSetup { parts, ring, eventfd });
     running.enable()?;
     let drop_state = || {
-        P::state(index as usize).empty();
+        empty_state::<P>(index);
     };
     let begun = begin::<P>(parts, args);
     if begun.is_ok() && shared.ready() {
@@ -261,6 +265,15 @@ fn work<P: Pool>(
     }
 }
 
+/// Drops the state, unless somebody holds it; returns how many do. A panic of its drop is counted.
+fn empty_state<P: Pool>(index: u32) -> u32 {
+    let state = P::state(index as usize);
+    crate::task::catch(|| state.empty()).unwrap_or_else(|_| {
+        parts::<P>(index as usize).tasks.counters.panics.add(1);
+        0
+    })
+}
+
 /// Makes the state and starts the entry, whose first error fails the start.
 fn begin<P: Pool>(parts: &'static Parts, args: &<P::State as State>::Args) -> Result<()> {
     let core = parts.core();
@@ -268,7 +281,8 @@ fn begin<P: Pool>(parts: &'static Parts, args: &<P::State as State>::Args) -> Re
         .map_err(|_| Error::Other("the state's `init` panicked"))??;
     P::state(core.index()).fill(state);
     set_base::<P>(parts)?;
-    P::enter(Worker::new(core))?;
+    crate::task::catch(|| P::enter(Worker::new(core)))
+        .map_err(|_| Error::Other("the entry, or what names an address, panicked when called"))??;
     Loop::first_polls(parts);
     parts.calls.open();
     P::shared().error().map_or(Ok(()), Err)

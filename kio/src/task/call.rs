@@ -250,9 +250,10 @@ where
     R: 'static,
 {
     let frame = node.cast::<Frame<C, R>>();
-    // SAFETY: the caller of this function vouches for the frame.
-    let closure = unsafe { (*frame).closure.take() };
-    let (Some(place), Some(closure)) = (place, closure) else {
+    // SAFETY: the caller of this function vouches for the frame. Refused, the closure stays in it: its
+    // caller drops it, not the worker's loop.
+    let begun = place.and_then(|place| Some((place, unsafe { (*frame).closure.take() }?)));
+    let Some((place, closure)) = begun else {
         // SAFETY: as above; not touched after `finish`.
         unsafe {
             (*frame).refused.set(true);

@@ -27,6 +27,8 @@ pub use outcome::{Failure, FailureKind, Outcome};
 pub use spawn::{Reservation, Reserve, SpawnError, TaskFn};
 pub use statics::{Bytes, Owned, StateCell, StateRef};
 pub(crate) use statics::{Part, Published, Table};
+#[cfg(feature = "std")]
+pub(crate) use tasks::Panic;
 pub(crate) use tasks::{Tasks, Tell, catch};
 pub(crate) use wait::{WaitList, WaitNode};
 pub(crate) use waiter::Waiter;

@@ -296,14 +296,16 @@ impl Tasks {
     }
 
     /// Wakes one more of those who wait for a slot that is free: the one woken before may have been
-    /// given up, or forgotten.
+    /// given up, or forgotten. Tells whether there was one.
     #[inline]
-    pub(crate) fn nudge(&self) {
+    pub(crate) fn nudge(&self) -> bool {
+        let mut woken = false;
         for arena in self.arenas.get() {
             if !arena.waiters.is_empty() && arena.has_room() {
-                arena.waiters.wake_one(self);
+                woken |= arena.waiters.wake_one(self);
             }
         }
+        woken
     }
 
     // ---- polling ----
@@ -393,7 +395,9 @@ impl Tasks {
                 }
             };
             // SAFETY: `Done` says that the body holds the output.
-            unsafe { (vtable.failure)(body, &mut report) };
+            if let Err(panic) = catch(|| unsafe { (vtable.failure)(body, &mut report) }) {
+                self.panicked(header, &panic);
+            }
             header.state.set(State::Ending);
             // SAFETY: as above, and `Ending` keeps others from it.
             if let Err(panic) = catch(|| unsafe { (vtable.drop_output)(body) }) {
@@ -428,6 +432,15 @@ impl Tasks {
         self.tell(&Failure { task, kind: FailureKind::Panic(panic.text()) });
     }
 
+    /// What was to make the future of a task panicked; no slot is taken.
+    #[cfg(feature = "std")]
+    #[cold]
+    pub(crate) fn spawn_panicked<F: Future + 'static>(&self, panic: &Panic) {
+        self.counters.panics.add(1);
+        let task = self.arena_for::<F>(false).map_or("", |arena| self.arena(arena).name());
+        self.tell(&Failure { task, kind: FailureKind::Panic(panic.text()) });
+    }
+
     // ---- the end ----
 
     /// Drops every future, the newest arenas first; what they spawn is refused.
@@ -456,6 +469,18 @@ impl Tasks {
 
 /// What a panic left.
 pub(crate) struct Panic(#[cfg(feature = "std")] std::boxed::Box<dyn core::any::Any + Send>);
+
+#[cfg(feature = "std")]
+impl Drop for Panic {
+    fn drop(&mut self) {
+        // What was thrown is anybody's too. Where its drop panics as well, that one is let be.
+        let thrown = core::mem::replace(&mut self.0, std::boxed::Box::new(()));
+        if let Err(again) = std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| drop(thrown)))
+        {
+            core::mem::forget(again);
+        }
+    }
+}
 
 impl Panic {
     #[cfg(feature = "std")]

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use core::task::{Context, Waker};
 
-use super::Tasks;
+use super::{Tasks, catch};
 
 /// Who waits here: a task of this worker, by index, or a foreign waker.
 ///
@@ -43,7 +43,9 @@ impl Waiter {
     #[inline]
     pub(crate) fn clear(&self) {
         self.task.set(0);
-        drop(self.waker.take());
+        if let Some(waker) = self.waker.take() {
+            end_foreign(waker, drop);
+        }
     }
 
     /// Wakes whoever waits.
@@ -52,13 +54,25 @@ impl Waiter {
         let task = self.task.replace(0);
         if task != 0 {
             tasks.ready(task - 1);
-        } else if let Some(waker) = self.waker.take() {
-            waker.wake();
+        } else if let Some(waker) = self.waker.take()
+            && !end_foreign(waker, Waker::wake)
+        {
+            tasks.counters.panics.add(1);
         }
     }
 
     /// Moves who waits out, to be woken once nothing of ours is borrowed.
     pub(super) fn take(&self) -> Self {
-        Self { task: Cell::new(self.task.replace(0)), waker: Cell::new(self.waker.take()) }
+        let task = self.task.replace(0);
+        // One that was here before the task is not woken, nor dropped while somebody is.
+        let waker = if task == 0 { self.waker.take() } else { None };
+        Self { task: Cell::new(task), waker: Cell::new(waker) }
     }
+}
+
+/// Wakes or drops a foreign waker, which is anybody's code; false where it panicked. Most callers are
+/// the worker's loop, or hold a slot between two of its states: its fault is not theirs.
+#[cold]
+fn end_foreign(waker: Waker, how: fn(Waker)) -> bool {
+    catch(|| how(waker)).is_ok()
 }

@@ -11,6 +11,8 @@ use super::{Parts, Shared, Signal, Signals};
 use crate::buf::{BufMut, Take};
 use crate::error::{Error, Result};
 use crate::metrics::Stats;
+#[cfg(feature = "std")]
+use crate::task::Panic;
 use crate::task::{JoinHandle, Outcome, Reserve, SpawnError, TaskFn, WaitNode};
 use crate::time::{Instant, Interval, Sleep, Timeout};
 
@@ -131,6 +133,14 @@ impl Core {
     /// As `reserve`, where the task's type is known.
     pub(crate) fn reserve_future<F: Future<Output: Outcome> + 'static>(self) -> Reserve<F> {
         Reserve::new(&self.parts.tasks)
+    }
+
+    #[cfg(feature = "std")]
+    /// What was to make the future of a task panicked.
+    pub(crate) fn spawn_panicked<F: Future + 'static>(self, panic: &Panic) {
+        if let Ok(parts) = self.parts() {
+            parts.tasks.spawn_panicked::<F>(panic);
+        }
     }
 
     // ---- stopping ----

@@ -10,6 +10,7 @@ use std::net::ToSocketAddrs;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::task::catch;
 
 /// Names that can be resolved at once.
 const JOBS: usize = 32;
@@ -63,12 +64,16 @@ impl Resolver {
 
     /// A new run with so many threads; returns its number, which each thread is given. The threads
     /// of the run before end, at once or when their call returns.
+    /// So do its jobs: no future of it is polled again, and one that was forgotten holds none.
     pub(crate) fn begin(&self, threads: u32) -> u32 {
         let mut state = self.lock();
         state.run = state.run.wrapping_add(1);
         state.threads = threads;
+        let run = state.run;
         self.asked.notify_all();
-        state.run
+        drop(state);
+        (0..JOBS).for_each(|job| self.forget(job));
+        run
     }
 
     /// 1: asks for a name's addresses.
@@ -112,12 +117,12 @@ impl Resolver {
     pub(crate) fn forget(&self, job: usize) {
         let mut state = self.lock();
         let next = match state.jobs[job] {
-            Job::Running(_) => Job::Abandoned,
+            Job::Running(_) | Job::Abandoned => Job::Abandoned,
             _ => Job::Free,
         };
         let before = core::mem::replace(&mut state.jobs[job], next);
         drop(state);
-        drop(before);
+        let _ = catch(|| drop(before)); // a waker may be anybody's code
     }
 
     /// A thread's work: answers until the run is over.
@@ -144,7 +149,7 @@ impl Resolver {
             let before = core::mem::replace(&mut state.jobs[at], next);
             drop(state);
             if let Job::Running(Some(waker)) = before {
-                waker.wake();
+                let _ = catch(|| waker.wake()); // its fault ends no thread that others need
             }
             state = self.lock();
         }

@@ -236,10 +236,12 @@ impl Shared {
         self.lock().abandoned = true;
     }
 
-    /// Whether a run has ended that nobody has joined, nor will.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        let locked = self.lock();
-        locked.abandoned && locked.ended >= self.workers.load(Ordering::SeqCst)
+    /// Whether a run has ended that nobody has joined, nor will: but for the caller, who alone is told
+    /// so and has to.
+    pub(crate) fn take_abandoned(&self) -> bool {
+        let mut locked = self.lock();
+        let ended = locked.ended >= self.workers.load(Ordering::SeqCst);
+        ended && core::mem::replace(&mut locked.abandoned, false)
     }
 
     /// Waits until the pool is at rest, or retired, or abandoned.
@@ -344,9 +346,10 @@ impl Shared {
                 match free {
                     Some(i) => locked.ports[i] = port,
                     None => {
-                        let pushed = locked.ports.push(port);
-                        pushed
-                            .map_err(|_| Error::Other("a pool listens on 32 addresses at most"))?;
+                        locked.ports.push(port).map_err(|port| {
+                            crate::ring::sys::close_fd(port.shared_fd);
+                            Error::Other("a pool listens on 32 addresses at most")
+                        })?;
                     }
                 }
             }

@@ -43,13 +43,25 @@ pub(crate) struct Loop<'a> {
     signals: u32,
     /// Idle spells in a row that were longer than the spin.
     misses: u32,
+    /// Somebody was woken for what is free; while others wait for the same, one wake is not enough.
+    nudged: bool,
 }
 
 impl<'a> Loop<'a> {
     pub(crate) fn new(setup: LoopSetup<'a>) -> Self {
         let LoopSetup { parts, ring, eventfd } = setup;
         let fed = parts.timers.turn();
-        Self { parts, ring, eventfd, arm_wake: true, drain_until: 0, fed, signals: 0, misses: 0 }
+        Self {
+            parts,
+            ring,
+            eventfd,
+            arm_wake: true,
+            drain_until: 0,
+            fed,
+            signals: 0,
+            misses: 0,
+            nudged: false,
+        }
     }
 
     /// Runs until the pool stops and this worker has nothing left in the kernel, or gave up waiting.
@@ -138,9 +150,10 @@ impl<'a> Loop<'a> {
         if parts.stopping.get() {
             parts.io.nudge_listeners();
         }
-        parts.tasks.nudge();
-        parts.io.bufs.nudge();
-        parts.io.nudge_files();
+        self.nudged = parts.tasks.nudge()
+            | parts.io.bufs.nudge()
+            | parts.io.nudge_sockets()
+            | parts.io.nudge_files();
         self.look_at_starved(now);
     }
 
@@ -197,7 +210,8 @@ impl<'a> Loop<'a> {
         let parts = self.parts;
         let io = &parts.io;
         let can_push = io.has_submissions() || io.has_file_submissions();
-        if parts.tasks.ready_count() > 0 || can_push || io.can_feed() {
+        // One who was nudged may look no more, and then the next in line is to be: another turn.
+        if parts.tasks.ready_count() > 0 || self.nudged || can_push || io.can_feed() {
             return Wait::No;
         }
         let now = parts.timers.turn();

@@ -227,17 +227,18 @@ impl Io {
         Poll::Pending
     }
 
-    /// Wakes one more of those who wait for a request, where one is free: the one woken before may
-    /// have been given up.
+    /// Wakes one more of those who wait for a request or a handle, where one is free: the one woken
+    /// before may have been given up, or forgotten. Tells whether there was one.
     #[inline]
-    pub(crate) fn nudge_files(&self) {
+    pub(crate) fn nudge_files(&self) -> bool {
         let files = &self.files;
-        if files.free_request.get() != 0 && !files.request_waiters.is_empty() {
-            files.request_waiters.wake_one(self.tasks());
-        }
-        if files.free_handle.get() != 0 && !files.handle_waiters.is_empty() {
-            files.handle_waiters.wake_one(self.tasks());
-        }
+        let request = files.free_request.get() != 0
+            && !files.request_waiters.is_empty()
+            && files.request_waiters.wake_one(self.tasks());
+        let handle = files.free_handle.get() != 0
+            && !files.handle_waiters.is_empty()
+            && files.handle_waiters.wake_one(self.tasks());
+        request | handle
     }
 
     /// Writes what is asked into a claimed request, which holds the buffers from here on.
