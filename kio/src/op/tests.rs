@@ -68,13 +68,8 @@ impl World {
             entry_bufs: table(|| Cell::new(0), SOCKETS * OUTBOX),
             listeners: table(Listener::new, 2),
         };
-        io.set_up(
-            tasks,
-            memory,
-            Features { recv_cap, direct: true, set_len: true },
-            2,
-            OUTBOX as u16,
-        );
+        let features = Features { recv_cap, direct: true, ..Features::NONE };
+        io.set_up(tasks, memory, features, 2, OUTBOX as u16);
         io.feed();
         let null = std::fs::File::open("/dev/null").expect("/dev/null opens");
         let listener =
