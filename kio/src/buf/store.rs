@@ -29,6 +29,8 @@ pub(crate) enum State {
 /// What the store knows of one buffer; all zero while free.
 pub(crate) struct Header {
     state: Cell<State>,
+    /// Taken by a task, and not received.
+    own: Cell<bool>,
     /// Who holds it, while `Held`.
     pub(crate) holders: Cell<u32>,
     /// The connection on whose account it is, as `Io::account` makes it; 0 is none.
@@ -44,6 +46,7 @@ impl Header {
     pub(crate) const fn new() -> Self {
         Self {
             state: Cell::new(State::Free),
+            own: Cell::new(false),
             holders: Cell::new(0),
             account: Cell::new(0),
             next: Cell::new(0),
@@ -78,10 +81,14 @@ pub(crate) struct Store {
     depth: Cell<u32>,
     /// What the depth may grow to.
     deepest: Cell<u32>,
-    /// How many are kept from the ring, for sends.
+    /// How many receives may not hold: they are kept for tasks, to send.
     reserve: Cell<u32>,
-    /// A buffer came back since this was last asked.
-    returned: Cell<bool>,
+    /// How many tasks' own may not hold: they are kept for receives.
+    kept: Cell<u32>,
+    /// Held buffers that were taken by tasks, and not received.
+    own: Cell<u32>,
+    /// A task began to wait for a buffer since this was last asked.
+    short: Cell<bool>,
     ring: Provided,
     waiters: WaitList,
     pub(super) tasks: Cell<Option<&'static Tasks>>,
@@ -99,7 +106,9 @@ impl Store {
             depth: Cell::new(0),
             deepest: Cell::new(0),
             reserve: Cell::new(0),
-            returned: Cell::new(false),
+            kept: Cell::new(0),
+            own: Cell::new(0),
+            short: Cell::new(false),
             ring: Provided::new(),
             waiters: WaitList::new(),
             tasks: Cell::new(None),
@@ -118,12 +127,15 @@ impl Store {
         self.depth.set(depth.min(deepest));
         self.deepest.set(deepest);
         self.reserve.set(reserve);
+        self.kept.set(reserve.min((headers.len() as u32).saturating_sub(reserve)));
+        self.own.set(0);
         self.in_ring.set(0);
         self.ring.set_up(ring, ring_entries);
         self.free.set(0);
         self.free_count.set(0);
         for index in (0..headers.len() as u32).rev() {
             headers[index as usize].state.set(State::Free);
+            headers[index as usize].own.set(false);
             headers[index as usize].next.set(self.free.replace(index + 1));
             self.free_count.set(self.free_count.get() + 1);
         }
@@ -170,7 +182,7 @@ impl Store {
             return; // nothing is kept back for those who wait: they come first
         }
         let mut posted = false;
-        while self.in_ring.get() < self.depth.get() && self.free_count.get() > self.reserve.get() {
+        while self.in_ring.get() < self.depth.get() && self.may_receive() {
             let Some(index) = self.pop_free() else { break };
             self.header(index).state.set(State::InRing);
             self.in_ring.set(self.in_ring.get() + 1);
@@ -184,7 +196,7 @@ impl Store {
 
     /// The ring ran dry: let it be deeper, while there are free buffers.
     pub(crate) fn deepen(&self) {
-        if self.free_count.get() > self.reserve.get() {
+        if self.may_receive() {
             self.depth.set((self.depth.get() * 2).min(self.deepest.get()));
         }
     }
@@ -205,11 +217,28 @@ impl Store {
         Some(index)
     }
 
-    /// 3: a free buffer, held by the caller.
+    /// Whether a free buffer may go to the ring: what tasks have taken, and could, is all they may.
+    fn may_receive(&self) -> bool {
+        self.free_count.get() + self.own.get() > self.reserve.get()
+    }
+
+    /// Whether a task may take a free buffer: never the last ones for receives, or requests would wait
+    /// for the replies that nobody reads.
+    fn may_take(&self) -> bool {
+        self.free_count.get() > 0
+            && self.own.get() + self.kept.get() < self.headers.get().len() as u32
+    }
+
+    /// 3: a free buffer, held by the caller, a task.
     pub(crate) fn take(&self) -> Option<u32> {
+        if !self.may_take() {
+            return None;
+        }
         let index = self.pop_free()?;
         let header = self.header(index);
         header.state.set(State::Held);
+        header.own.set(true);
+        self.own.set(self.own.get() + 1);
         header.holders.set(1);
         header.account.set(0);
         Some(index)
@@ -235,10 +264,11 @@ impl Store {
         }
         header.state.set(State::Free);
         header.account.set(0);
+        self.own.set(self.own.get() - u32::from(header.own.replace(false)));
         header.next.set(self.free.replace(index + 1));
         self.free_count.set(self.free_count.get() + 1);
-        self.returned.set(true);
         if !self.waiters.is_empty()
+            && self.may_take()
             && let Some(tasks) = self.tasks.get()
         {
             self.waiters.wake_one(tasks);
@@ -254,8 +284,8 @@ impl Store {
     /// or forgotten. Tells whether there was one.
     #[inline]
     pub(crate) fn nudge(&self) -> bool {
-        self.free_count.get() > 0
-            && !self.waiters.is_empty()
+        !self.waiters.is_empty()
+            && self.may_take()
             && self.tasks.get().is_some_and(|tasks| self.waiters.wake_one(tasks))
     }
 
@@ -264,9 +294,15 @@ impl Store {
         self.in_ring.get()
     }
 
-    /// Whether a buffer came back since the last call.
-    pub(crate) fn take_returned(&self) -> bool {
-        self.returned.replace(false)
+    /// Whether a task began to wait for a buffer of its own since the last call.
+    #[inline]
+    pub(crate) fn take_short(&self) -> bool {
+        self.short.replace(false)
+    }
+
+    /// Milliseconds of the clock when the first of those who wait began to.
+    pub(crate) fn first_wait(&self) -> Option<u32> {
+        self.waiters.first_key().map(|key| key as u32)
     }
 
     /// Wakes all that wait, as the worker ends.
@@ -312,10 +348,13 @@ impl Future for Take {
         if tasks.closed.get() {
             return Poll::Ready(Err(Error::Stopped));
         }
-        tasks.counters.buffer_waits.add(u64::from(!self.node.is_waiting()));
+        let begins = !self.node.is_waiting();
+        tasks.counters.buffer_waits.add(u64::from(begins));
+        store.short.set(store.short.get() || begins);
         // SAFETY: the node is pinned with the future and never moved.
         let node = unsafe { self.as_ref().map_unchecked(|this| &this.node) };
-        node.wait(&store.waiters, tasks, cx);
+        let now = crate::ring::sys::monotonic() / 1_000_000;
+        node.wait_turn(&store.waiters, now, tasks, cx);
         Poll::Pending
     }
 }
@@ -325,7 +364,7 @@ impl Drop for Take {
         // Woken and dropped before it was polled: the buffer it was told of goes to the next.
         if let Some(tasks) = self.store.tasks.get().filter(|tasks| tasks.owner.is_current())
             && !self.node.is_waiting()
-            && self.store.free_count.get() > 0
+            && self.store.may_take()
         {
             self.store.waiters.wake_one(tasks);
         }

@@ -44,6 +44,7 @@ impl Future for Send<'_> {
                 io.start_flush(at);
                 io.wait_out(at, cx);
             } else if !this.flush {
+                io.flush_if_short(at);
                 return Poll::Ready(Ok(()));
             }
         }
@@ -89,6 +90,7 @@ impl Socket {
                 io.writable(self.at)?;
                 full = io.push_joinable(self.at, buf).err();
             }
+            io.flush_if_short(self.at);
         }
         Ok(())
     }

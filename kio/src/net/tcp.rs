@@ -26,7 +26,11 @@ impl Socket {
     #[inline]
     fn try_push(self, out: Out) -> core::result::Result<(), Out> {
         match self.core.parts() {
-            Ok(parts) if parts.io.writable(self.at).is_ok() => parts.io.push_out(self.at, out),
+            Ok(parts) if parts.io.writable(self.at).is_ok() => {
+                let pushed = parts.io.push_out(self.at, out);
+                parts.io.flush_if_short(self.at);
+                pushed
+            }
             _ => Err(out),
         }
     }

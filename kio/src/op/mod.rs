@@ -31,6 +31,7 @@ mod recv;
 mod send;
 mod slot;
 mod socket;
+mod stall;
 #[cfg(test)]
 mod tests;
 
@@ -42,3 +43,4 @@ pub(crate) use outbox::{OutEntry, Outbox};
 pub(crate) use recv::Received;
 pub(crate) use slot::{CANCELS_MAX, OPS_A_SOCKET, Slot};
 pub(crate) use socket::Socket;
+pub(crate) use stall::HURRY;

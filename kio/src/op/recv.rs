@@ -281,6 +281,7 @@ impl Io {
         // queue past its window, before those who have nothing.
         if socket.rx_count.get() == 0 && !socket.has(flag::STARVED) {
             socket.set(flag::STARVED);
+            socket.starved_at.set(self.now_ms.get());
             self.starved.push(self.sockets.get(), at);
         }
     }
@@ -324,34 +325,5 @@ impl Io {
     #[inline]
     pub(crate) fn is_starved(&self) -> bool {
         !self.starved.is_empty() || self.bufs.has_waiters()
-    }
-
-    /// Nobody gave a buffer back for `stall_ms` while others waited: resets the connections that hold
-    /// some and moved no byte in that time. All of them: who waits may be a thousand more.
-    #[cold]
-    pub(crate) fn reset_stalled(&self, stall_ms: u32) {
-        let sockets = self.sockets.get();
-        let used = &sockets[..self.fresh.get() as usize];
-        for socket in used {
-            socket.holds.set(0);
-        }
-        for header in self.bufs.headers() {
-            let account = header.account.get();
-            let at = (account & 0xffff).wrapping_sub(1);
-            // An account of a connection that is gone is nobody's.
-            if account != 0 && self.account(at) == account {
-                let holds = &sockets[at as usize].holds;
-                holds.set(holds.get() + 1);
-            }
-        }
-        let now = self.now_ms.get();
-        for (at, socket) in used.iter().enumerate() {
-            let idle = now.wrapping_sub(socket.moved.get()) >= stall_ms;
-            let open = socket.state.get() == State::Open && !socket.has(flag::STALLED);
-            if open && idle && socket.holds.get() > 0 {
-                self.counters().stalled.add(1);
-                self.reset(at as u32);
-            }
-        }
     }
 }

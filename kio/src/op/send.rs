@@ -118,7 +118,16 @@ impl Io {
         let socket = self.socket(at);
         let sound = socket.state.get() == State::Open && socket.tx_error.get() == 0;
         if sound && outbox.len.get() > 0 && !self.is_busy(send_op(at)) {
+            socket.sent_at.set(self.now_ms.get());
             self.submit(send_op(at), Kind::Send);
+        }
+    }
+
+    /// Something was pushed that need not go out yet; but for somebody who waits for a buffer.
+    #[inline]
+    pub(crate) fn flush_if_short(&self, at: u32) {
+        if self.bufs.has_waiters() {
+            self.start_flush(at);
         }
     }
 

@@ -88,6 +88,10 @@ pub(crate) struct Socket {
     pub(super) install: Cell<i32>,
     /// Milliseconds of the worker's clock when bytes last moved.
     pub(super) moved: Cell<u32>,
+    /// The same of sent bytes, or when the send began.
+    pub(super) sent_at: Cell<u32>,
+    /// The same of when it joined the line of those who wait for receive buffers.
+    pub(super) starved_at: Cell<u32>,
     /// Scratch of the stall check: buffers on its account.
     pub(super) holds: Cell<u32>,
     /// The kernel writes the peer's address here on accept, and reads it on connect.
@@ -121,6 +125,8 @@ impl Socket {
             fd: Cell::new(0),
             install: Cell::new(0),
             moved: Cell::new(0),
+            sent_at: Cell::new(0),
+            starved_at: Cell::new(0),
             holds: Cell::new(0),
             peer: RawAddr::new(),
             local: RawAddr::new(),

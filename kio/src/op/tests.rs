@@ -268,7 +268,7 @@ impl World {
             12 => {
                 let now = self.io.now_ms.get() + 100;
                 self.io.now_ms.set(now);
-                self.io.reset_stalled(50);
+                self.io.reset_stalled(50, self.most.is_multiple_of(2));
             }
             13 => {
                 // A completion of nothing: of a generation long gone, with a buffer.

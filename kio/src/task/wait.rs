@@ -78,6 +78,36 @@ impl WaitNode {
         }
     }
 
+    /// Waits on `list`: at its front where it was woken in vain, since its turn had come, and for as
+    /// long as it has waited already; else at its end, since `now`.
+    pub(crate) fn wait_turn(
+        self: Pin<&Self>,
+        list: &'static WaitList,
+        now: u64,
+        tasks: &Tasks,
+        cx: &Context<'_>,
+    ) {
+        if !self.woken.get() || self.is_waiting() {
+            return self.wait_keyed(list, now, tasks, cx);
+        }
+        self.waiter.register(tasks, cx);
+        self.woken.set(false);
+        self.get_ref().link_first(list);
+    }
+
+    /// Joins a list at its front. Only a pinned node does.
+    fn link_first(&self, list: &'static WaitList) {
+        let node: *const Self = self;
+        self.list.set(list);
+        self.prev.set(ptr::null());
+        self.next.set(list.head.get());
+        match list.head.replace(node) {
+            head if head.is_null() => list.tail.set(node),
+            // SAFETY: a node on the list is alive (see the module's head).
+            head => unsafe { (*head).prev.set(node) },
+        }
+    }
+
     /// Joins the end of a list. Only a pinned node does (see `wait_keyed`).
     fn link(&self, list: &'static WaitList) {
         let node: *const Self = self;

@@ -2,7 +2,7 @@
 
 use super::{Parts, Phase};
 use crate::error::Result;
-use crate::op::Io;
+use crate::op::{HURRY, Io};
 use crate::pool::Idle;
 use crate::ring::{Ring, Wait, sys};
 
@@ -37,8 +37,8 @@ pub(crate) struct Loop<'a> {
     arm_wake: bool,
     /// When the drain is over, once stopping.
     drain_until: u64,
-    /// When a buffer last came back, or none was missed.
-    fed: u64,
+    /// After a stall, while others still wait: when the next look is due; else 0.
+    stalled_until: u64,
     /// How many signals had come when this was last looked at.
     signals: u32,
     /// Idle spells in a row that were longer than the spin.
@@ -50,14 +50,13 @@ pub(crate) struct Loop<'a> {
 impl<'a> Loop<'a> {
     pub(crate) fn new(setup: LoopSetup<'a>) -> Self {
         let LoopSetup { parts, ring, eventfd } = setup;
-        let fed = parts.timers.turn();
         Self {
             parts,
             ring,
             eventfd,
             arm_wake: true,
             drain_until: 0,
-            fed,
+            stalled_until: 0,
             signals: 0,
             misses: 0,
             nudged: false,
@@ -160,14 +159,20 @@ impl<'a> Loop<'a> {
     #[inline]
     fn look_at_starved(&mut self, now: u64) {
         let io = &self.parts.io;
-        if io.bufs.take_returned() || !io.is_starved() {
-            self.fed = now;
-        } else if now.saturating_sub(self.fed) >= self.parts.config().stall {
-            self.fed = now;
-            io.reset_stalled(
-                u32::try_from(self.parts.config().stall / 1_000_000).unwrap_or(u32::MAX),
-            );
+        if io.bufs.take_short() {
+            io.flush_all();
         }
+        if !io.is_starved() {
+            self.stalled_until = 0;
+        } else if now >= self.stalled_until && io.longest_wait() >= self.stall_ms() {
+            let again = self.stalled_until != 0;
+            self.stalled_until = now + u64::from(self.stall_ms() / HURRY).max(1) * 1_000_000;
+            io.reset_stalled(self.stall_ms(), again);
+        }
+    }
+
+    fn stall_ms(&self) -> u32 {
+        u32::try_from(self.parts.config().stall / 1_000_000).unwrap_or(u32::MAX).max(1)
     }
 
     #[inline]
@@ -217,7 +222,8 @@ impl<'a> Loop<'a> {
         let now = parts.timers.turn();
         let mut due = parts.timers.next_due();
         if parts.io.is_starved() {
-            let stall = self.fed.saturating_add(parts.config().stall).saturating_sub(now);
+            let left = u64::from(self.stall_ms().saturating_sub(io.longest_wait())) * 1_000_000;
+            let stall = left.max(self.stalled_until.saturating_sub(now));
             due = Some(due.map_or(stall, |due| due.min(stall)));
         }
         if parts.stopping.get() {
