@@ -38,6 +38,7 @@
 //! | to accept, connect, receive and send | [`net`]: [`net::Listener`], [`net::TcpStream`], and [`net::Stream`] for code that takes any |
 //! | received bytes, and bytes to send | [`Buf`] to read and share, [`BufMut`] to write |
 //! | to run things side by side | [`Core::spawn`], [`Core::reserve`], [`JoinHandle`] |
+//! | tasks to meet, of one worker or of two; to select and join | [`sync`]: [`sync::Channel`], [`sync::Event`], [`sync::Baton`], a raw mutex for `embassy-sync`; what giving up each operation means |
 //! | to wait, and to wait no longer | [`time`]: [`Core::sleep`], [`Core::timeout`], [`Core::deadline`], [`Core::interval`] |
 //! | to stop, or to know of it | [`Core::stop`], [`Core::stopping`], `recv_idle`, `accept`'s [`Error::Stopped`] |
 //! | a pool beside other threads, or in a test | [`Handle`], of `start` and `start_when_free` |
@@ -62,6 +63,7 @@
 //!
 //! - `std` (default): threads and the ring. Without it the crate builds, and nothing drives it yet.
 //! - `embedded-io-async`: that crate's `Read`, `Write` and `BufRead` on streams.
+//! - `embassy-sync`: a raw mutex for that crate's types between tasks of one worker.
 //!
 //! The README has the pictures, a first server step by step, what waits where under overload, and the
 //! kernels.
@@ -86,6 +88,7 @@ pub mod net;
 mod op;
 mod pool;
 mod ring;
+pub mod sync;
 mod task;
 pub mod time;
 mod worker;

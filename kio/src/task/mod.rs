@@ -7,11 +7,17 @@
 mod arena;
 #[cfg(feature = "std")]
 pub(crate) mod call;
+mod gate;
 mod header;
 mod join;
+mod lock;
 mod outcome;
 mod owner;
+#[cfg(feature = "embassy-sync")]
+mod raw_mutex;
 pub(crate) mod remote;
+#[cfg(feature = "embassy-sync")]
+mod roll;
 mod spawn;
 mod statics;
 mod tasks;
@@ -21,9 +27,12 @@ mod waker;
 
 pub use arena::TaskDecl;
 pub(crate) use arena::{Arena, place};
+pub(crate) use gate::{Gate, Line, Place};
 pub(crate) use header::Header;
 pub use join::{JoinError, JoinHandle};
 pub use outcome::{Failure, FailureKind, Outcome};
+#[cfg(feature = "embassy-sync")]
+pub use raw_mutex::WorkerRawMutex;
 pub use spawn::{Reservation, Reserve, SpawnError, TaskFn};
 pub use statics::{Bytes, Owned, StateCell, StateRef};
 pub(crate) use statics::{Part, Published, Table};

@@ -8,28 +8,49 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// The thread that owns a worker, by its thread pointer; 0 while no loop runs.
-pub(crate) struct Owner(AtomicUsize);
+pub(crate) struct Owner {
+    thread: AtomicUsize,
+    #[cfg(feature = "embassy-sync")]
+    listed: super::roll::Entry,
+}
 
 impl Owner {
     pub(crate) const fn new() -> Self {
-        Self(AtomicUsize::new(0))
+        Self {
+            thread: AtomicUsize::new(0),
+            #[cfg(feature = "embassy-sync")]
+            listed: super::roll::Entry::new(),
+        }
     }
 
     /// Makes the calling thread the owner.
-    pub(crate) fn claim(&self) {
-        self.0.store(thread_pointer(), Ordering::Relaxed);
+    pub(crate) fn claim(&'static self) {
+        self.thread.store(thread_pointer(), Ordering::Relaxed);
+        #[cfg(feature = "embassy-sync")]
+        super::roll::enter(self);
     }
 
     /// Ends the ownership: from here on every handle is refused.
     pub(crate) fn release(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.thread.store(0, Ordering::Relaxed);
+    }
+
+    /// The owner's thread pointer, for a look that decides nothing of memory.
+    #[cfg(feature = "embassy-sync")]
+    pub(super) fn thread(&self) -> usize {
+        self.thread.load(Ordering::Relaxed)
+    }
+
+    #[cfg(feature = "embassy-sync")]
+    pub(super) fn listed(&self) -> &super::roll::Entry {
+        &self.listed
     }
 
     /// Whether the calling thread is the owner. Relaxed is enough: a thread always sees its own
     /// stores, and no other thread's pointer equals its own while both live.
     #[inline(always)]
     pub(crate) fn is_current(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == thread_pointer()
+        self.thread.load(Ordering::Relaxed) == thread_pointer()
     }
 }
 

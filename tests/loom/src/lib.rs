@@ -1,9 +1,17 @@
-//! Models of what threads do to a sleeping worker: foreign wakes, and the park handshake. The code
-//! under test is kio's own file.
+//! Models of what threads do to a sleeping worker (foreign wakes, and the park handshake), and of what
+//! tasks of several workers meet at (`sync`). The code under test is kio's own files.
 #![cfg(loom)]
 
 #[path = "../../../kio/src/task/remote.rs"]
 mod remote;
+mod sync;
+mod task;
+
+/// As `kio::Error`.
+#[allow(dead_code, reason = "only made")]
+enum Error {
+    Other(&'static str),
+}
 
 #[cfg(test)]
 mod tests {
