@@ -25,9 +25,9 @@ impl Owner {
 
     /// Makes the calling thread the owner.
     pub(crate) fn claim(&'static self) {
-        self.thread.store(thread_pointer(), Ordering::Relaxed);
         #[cfg(feature = "embassy-sync")]
         super::roll::enter(self);
+        self.thread.store(thread_pointer(), Ordering::Relaxed);
     }
 
     /// Ends the ownership: from here on every handle is refused.

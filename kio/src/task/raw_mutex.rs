@@ -1,7 +1,7 @@
 //! The raw mutex for `embassy-sync`'s types between tasks of one worker.
 
 use core::fmt;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use embassy_sync::blocking_mutex::raw::RawMutex;
 
@@ -37,41 +37,44 @@ pub struct WorkerRawMutex {
     /// The thread pointer of whom it belongs to, 0 at first; and `HELD`.
     ///
     /// ```text
-    ///       lock, on a worker or another thread        lock, nested
-    ///  0, or A's --1--> A's, held --2: end of lock--> A's   (none)
-    ///                    ^
-    ///  B's ------3-------+   B is no worker in its loop (any more)
+    ///       lock             end of lock         lock
+    ///  0 ----1----> A, held ------2-----> A ------1-----> A, held
+    ///                                     |
+    ///                                     +-----3-----> B, held
+    ///                     lock by B; A is no worker in its loop, or is not the A it was
     /// ```
     state: AtomicUsize,
+    /// When it was last used, by [`roll::begun`]: a later worker may have the same thread pointer.
+    used: AtomicU64,
 }
 
 impl WorkerRawMutex {
     /// One that belongs to nobody yet.
     pub const fn new() -> Self {
-        Self { state: AtomicUsize::new(0) }
+        Self { state: AtomicUsize::new(0), used: AtomicU64::new(0) }
     }
 
-    /// 3, or the first 1. Whom it belonged to matters to the check only: that one thread at a time
-    /// is inside rests on the exchange.
+    /// 3, and the first 1. Whom it belongs to matters to the check only: that one thread at a time is
+    /// inside rests on the exchange.
     #[cold]
     fn take_over(&self, thread: usize, mut now: usize) {
         loop {
-            let is_free = now & HELD == 0;
+            let used = self.used.load(Ordering::Relaxed);
             assert!(
-                is_free && (now == thread || !roll::is_worker(now)),
+                now & HELD == 0 && (now == thread || !roll::is_still_worker(now, used)),
                 "kio: a `WorkerRawMutex` of one worker is used on another thread: between workers \
                  use `kio::sync`'s `Channel`, `Event` or `Baton`"
             );
-            match self.state.compare_exchange(
-                now,
-                thread | HELD,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
+            match self.exchange(now, thread | HELD) {
                 Ok(_) => return,
                 Err(other) => now = other,
             }
         }
+    }
+
+    #[inline]
+    fn exchange(&self, from: usize, to: usize) -> Result<usize, usize> {
+        self.state.compare_exchange(from, to, Ordering::Acquire, Ordering::Acquire)
     }
 }
 
@@ -111,17 +114,12 @@ unsafe impl RawMutex for WorkerRawMutex {
     #[inline]
     fn lock<R>(&self, f: impl FnOnce() -> R) -> R {
         let thread = thread_pointer();
-        let taken = self.state.compare_exchange(
-            thread,
-            thread | HELD,
-            Ordering::Acquire,
-            Ordering::Relaxed,
-        );
-        match taken {
+        match self.exchange(thread, thread | HELD) {
             Err(now) if now == thread | HELD => return f(), // nested
             Err(now) => self.take_over(thread, now),
             Ok(_) => {}
         }
+        self.used.store(roll::begun(), Ordering::Relaxed);
         let _inside = Inside { state: &self.state, thread };
         f()
     }
