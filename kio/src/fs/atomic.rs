@@ -18,7 +18,7 @@ impl Core {
     ///
     /// Wants `allow = [paths]`. Cancel safety: given up or killed, the old contents or the new are
     /// there; the temporary file may be left. Errors: the system's, and the old contents are there,
-    /// unless it was the last sync that failed. Costs about ten operations, three buffers meanwhile.
+    /// unless it was the last sync that failed. Costs about ten operations, a buffer at a time.
     pub async fn write_atomic(self, path: impl AsPath, bytes: &[u8]) -> Result<()> {
         let path = path.as_path();
         let (directory, _) = split(path)?;
@@ -27,17 +27,17 @@ impl Core {
             Err(error) if error.errno() == Some(libc::ENOENT) => 0o666,
             Err(error) => return Err(error),
         };
-        let mut temporary = self.buf().await?;
-        temporary.put(directory)?;
         let parts = self.parts()?;
         let nth = parts.temporaries.get();
         parts.temporaries.set(nth.wrapping_add(1));
+        let mut name = heapless::String::<64>::new();
         let pid = rustix::process::getpid().as_raw_nonzero();
-        write!(temporary, ".kio-{pid}-{}-{nth}", self.index())?;
-        let written = self.write_and_rename(&temporary, path, mode, bytes).await;
+        write!(name, ".kio-{pid}-{}-{nth}", self.index())?;
+        let temporary = [directory, name.as_bytes()];
+        let written = self.write_and_rename(temporary, path, mode, bytes).await;
         if written.is_err() {
             // Best effort: the error that is told is the first.
-            let _ = self.remove_file(&temporary[..]).await;
+            let _ = self.remove(temporary).await;
             return written;
         }
         let here: &[u8] = if directory.is_empty() { b"." } else { directory };
@@ -47,17 +47,17 @@ impl Core {
 
     async fn write_and_rename(
         self,
-        temporary: &[u8],
+        temporary: [&[u8]; 2],
         path: &[u8],
         mode: u32,
         bytes: &[u8],
     ) -> Result<()> {
         let options = OpenOptions::new().create_new().mode(mode);
-        let file = self.open_local(temporary, options).await?;
+        let file = self.open_on(temporary, options, false).await?;
         file.write_copy_at(bytes, 0).await?;
         file.sync_all().await?;
         file.close().await?;
-        self.rename(temporary, path).await
+        self.rename_from(temporary, path).await
     }
 }
 

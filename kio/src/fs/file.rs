@@ -102,7 +102,8 @@ impl File {
     /// Reads at an offset into the room of many buffers, one after another: one operation. They come
     /// back with what was read.
     ///
-    /// Errors: as [`File::read_at`]. Takes one more buffer for their list.
+    /// Errors: as [`File::read_at`]. Takes one more buffer for their list; where none is free, they are
+    /// read one after another.
     pub async fn read_scattered_at<const N: usize>(
         &self,
         bufs: [BufMut; N],
@@ -128,7 +129,10 @@ impl File {
             }
             return Ok(bufs);
         }
-        let list = self.core.buf().await?;
+        // Not waited for: others who hold buffers may wait for one more too.
+        let Some(list) = self.core.try_buf() else {
+            return self.read_each(bufs, offset).await;
+        };
         let asked = Asked { offset, ..Asked::new(Ask::Read) };
         let data = Data::IntoMany(list, &mut bufs.into_iter());
         let (pending, answer) = self.ask(asked, data).await?;
@@ -137,6 +141,25 @@ impl File {
         self.core.parts()?.io.take_buffers(pending.index, |buf| {
             let _ = read.push(buf);
         });
+        Ok(read)
+    }
+
+    /// The same, one after another.
+    async fn read_each<const N: usize>(
+        &self,
+        bufs: heapless::Vec<BufMut, N>,
+        mut offset: u64,
+    ) -> Result<heapless::Vec<BufMut, N>> {
+        let mut read = heapless::Vec::new();
+        let mut goes_on = true;
+        for buf in bufs {
+            let (room, had) = (buf.spare(), buf.len());
+            let buf = if goes_on { self.read_at(buf, offset).await? } else { buf };
+            let came = buf.len() - had;
+            offset += came as u64;
+            goes_on &= came == room;
+            let _ = read.push(buf);
+        }
         Ok(read)
     }
 
@@ -161,7 +184,8 @@ impl File {
     /// Writes all of many buffers at an offset, one after another: one operation, if the system takes
     /// them at once.
     ///
-    /// Errors: as [`File::write_all_at`]. Takes one more buffer for their list.
+    /// Errors: as [`File::write_all_at`]. Takes one more buffer for their list; where none is free, they
+    /// are written one after another.
     pub async fn write_gathered_at<const N: usize>(
         &self,
         bufs: [Buf; N],
@@ -171,7 +195,15 @@ impl File {
         for buf in &bufs {
             self.check_aligned(offset, buf.as_ptr().addr(), buf.len())?;
         }
-        let list = self.core.buf().await?;
+        let Some(list) = self.core.try_buf() else {
+            let mut at = offset;
+            for buf in bufs {
+                let len = buf.len() as u64;
+                self.write_all_at(buf, at).await?;
+                at += len;
+            }
+            return Ok(());
+        };
         let asked = Asked { offset, whole: true, ..Asked::new(Ask::Write) };
         let (_pending, answer) =
             self.ask(asked, Data::FromMany(list, &mut bufs.into_iter())).await?;
@@ -288,7 +320,7 @@ impl File {
     /// Errors: the system's.
     pub async fn metadata(&self) -> Result<Metadata> {
         let into = self.core.buf().await?;
-        let (pending, answer) = self.ask(Asked::new(Ask::Stat), Data::Paths(into, None)).await?;
+        let (pending, answer) = self.ask(Asked::new(Ask::Stat), Data::Paths(into, 0)).await?;
         answer.check("metadata")?;
         Ok(Metadata::new(self.core.parts()?.io.stat_of(pending.index)))
     }

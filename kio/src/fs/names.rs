@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::op::file::{Answer, Ask, Asked, Data};
 
 /// Operations on paths, which run on the worker that asks. All but `stat` change directories and want
-/// `allow = [paths]`. Paths are taken as [`Core::open`] does. Each takes a buffer a path meanwhile.
+/// `allow = [paths]`. Paths are taken as [`Core::open`] does. Each takes a buffer meanwhile, in which
+/// its paths must fit together.
 ///
 /// Cancel safety: given up, they go on. Errors: the system's; `NotAllowed`; `BadPath`; `Stopped`.
 impl Core {
@@ -25,15 +26,20 @@ impl Core {
     }
 
     async fn stat_as(self, path: &[u8], follow: bool) -> Result<Metadata> {
-        let path = self.path(path).await?;
         let asked = Asked { option: follow, ..Asked::new(Ask::StatPath) };
-        let (pending, _) = self.ask_path("stat", asked, Data::Paths(path, None)).await?;
+        let (pending, _) = self.ask_path("stat", [path, b""], None, asked).await?;
         Ok(Metadata::new(self.parts()?.io.stat_of(pending.index)))
     }
 
     /// Renames `from` to `to`, in place of what `to` names, at once: others see one or the other.
     pub async fn rename(self, from: impl AsPath, to: impl AsPath) -> Result<()> {
-        self.two("rename", from.as_path(), to.as_path(), Asked::new(Ask::Rename)).await
+        self.rename_from([from.as_path(), b""], to.as_path()).await
+    }
+
+    /// The same, from the path that is made of two texts.
+    pub(super) async fn rename_from(self, from: [&[u8]; 2], to: &[u8]) -> Result<()> {
+        let asked = Asked::new(Ask::Rename);
+        self.ask_path("rename", from, Some(to), asked).await.map(drop)
     }
 
     /// The same, but it is an error (`EEXIST`) if `to` is there.
@@ -55,18 +61,23 @@ impl Core {
                 "a symbolic link's text is 1 to 4,095 bytes, and holds no NUL",
             ));
         }
-        let new = self.path(new.as_path()).await?;
-        let mut target = self.buf().await?;
-        target.put(text)?;
-        target.put(&[0])?;
-        self.ask_path("symlink", Asked::new(Ask::Symlink), Data::Paths(target, Some(new)))
-            .await
-            .map(drop)
+        let mut paths = self.path_buffer().await?;
+        put_path(self.parts()?, [new.as_path(), b""], &mut paths)?;
+        let second = paths.len();
+        paths.put(text).and_then(|()| paths.put(&[0])).map_err(|_| {
+            Error::BadPath("the path and the link's text together are longer than a buffer")
+        })?;
+        self.ask_paths("symlink", Asked::new(Ask::Symlink), paths, second).await.map(drop)
     }
 
     /// Takes a file's name away.
     pub async fn remove_file(self, path: impl AsPath) -> Result<()> {
-        self.one("remove_file", path.as_path(), Asked::new(Ask::Unlink)).await
+        self.remove([path.as_path(), b""]).await
+    }
+
+    /// The same of the path that is made of two texts.
+    pub(super) async fn remove(self, path: [&[u8]; 2]) -> Result<()> {
+        self.ask_path("remove_file", path, None, Asked::new(Ask::Unlink)).await.map(drop)
     }
 
     /// Takes an empty directory away.
@@ -82,34 +93,46 @@ impl Core {
     }
 
     async fn one(self, doing: &'static str, path: &[u8], asked: Asked) -> Result<()> {
-        let path = self.path(path).await?;
-        self.ask_path(doing, asked, Data::Paths(path, None)).await.map(drop)
+        self.ask_path(doing, [path, b""], None, asked).await.map(drop)
     }
 
     async fn two(self, doing: &'static str, a: &[u8], b: &[u8], asked: Asked) -> Result<()> {
-        let a = self.path(a).await?;
-        let b = self.path(b).await?;
-        self.ask_path(doing, asked, Data::Paths(a, Some(b))).await.map(drop)
+        self.ask_path(doing, [a, b""], Some(b), asked).await.map(drop)
     }
 
-    /// A buffer with a path's normal form.
-    async fn path(self, path: &[u8]) -> Result<BufMut> {
-        let mut buf = self.buf().await?;
-        let parts = self.parts()?;
-        parts.files_declared()?;
-        put_path(parts, path, &mut buf)?;
+    async fn path_buffer(self) -> Result<BufMut> {
+        let buf = self.buf().await?;
+        self.parts()?.files_declared()?;
         Ok(buf)
     }
 
+    /// Asks something of one path, which is made of two texts, or of two.
     async fn ask_path(
         self,
         doing: &'static str,
+        first: [&[u8]; 2],
+        second: Option<&[u8]>,
         asked: Asked,
-        data: Data<'_>,
+    ) -> Result<(Pending, Answer)> {
+        let mut paths = self.path_buffer().await?;
+        put_path(self.parts()?, first, &mut paths)?;
+        let at = paths.len();
+        if let Some(second) = second {
+            put_path(self.parts()?, [second, b""], &mut paths)?;
+        }
+        self.ask_paths(doing, asked, paths, at).await
+    }
+
+    async fn ask_paths(
+        self,
+        doing: &'static str,
+        asked: Asked,
+        paths: BufMut,
+        second: usize,
     ) -> Result<(Pending, Answer)> {
         let pending = Pending::claim(self).await?;
         let own = &self.parts()?.io;
-        let answer = pending.ask(own, 0, asked, data).await?.check(doing)?;
+        let answer = pending.ask(own, 0, asked, Data::Paths(paths, second)).await?.check(doing)?;
         Ok((pending, answer))
     }
 }

@@ -44,7 +44,7 @@ impl Core {
 
     /// Opens a file with options, on the worker that `routes` names for its path. See [`Core::open`].
     pub async fn open_with(self, path: impl AsPath, options: OpenOptions) -> Result<File> {
-        self.open_on(path.as_path(), options, true).await
+        self.open_on([path.as_path(), b""], options, true).await
     }
 
     /// Opens a file with options on this worker, whatever `routes` says. See [`Core::open`].
@@ -52,10 +52,16 @@ impl Core {
     /// A file that is opened here and by its route has two owners, who do not know of each other: then
     /// nobody may append to it.
     pub async fn open_local(self, path: impl AsPath, options: OpenOptions) -> Result<File> {
-        self.open_on(path.as_path(), options, false).await
+        self.open_on([path.as_path(), b""], options, false).await
     }
 
-    async fn open_on(self, path: &[u8], options: OpenOptions, routed: bool) -> Result<File> {
+    /// Opens the path that is made of two texts.
+    pub(super) async fn open_on(
+        self,
+        path: [&[u8]; 2],
+        options: OpenOptions,
+        routed: bool,
+    ) -> Result<File> {
         let mut claimed = self.claim_handle().await?;
         let mut buf = self.buf().await?;
         let owner = put_path(self.parts()?, path, &mut buf)?.filter(|_| routed);
@@ -67,7 +73,7 @@ impl Core {
         let Some(handle) = claimed.handle.take() else { return Err(Error::Stopped) };
         self.parts()?.io.open_into(pending.index, handle, owner);
         let asked = Asked { args: options.raw(), ..Asked::new(Ask::Open) };
-        let answer = pending.ask(owner, 0, asked, Data::Paths(buf, None)).await?.check("open")?;
+        let answer = pending.ask(owner, 0, asked, Data::Paths(buf, 0)).await?.check("open")?;
         self.parts()?.io.handle_opened(pending.index, handle, answer);
         Ok(File::new(self, handle, answer.aligns))
     }
@@ -103,11 +109,19 @@ impl Core {
     }
 }
 
-/// Writes a path's normal form and a NUL into an empty buffer, and tells the worker it is routed to.
-pub(super) fn put_path(parts: &Parts, path: &[u8], buf: &mut BufMut) -> Result<Option<u32>> {
+/// Writes the normal form of the path that is made of two texts, and a NUL, behind what is in a buffer;
+/// tells the worker it is routed to.
+pub(super) fn put_path(parts: &Parts, path: [&[u8]; 2], buf: &mut BufMut) -> Result<Option<u32>> {
+    const TOO_LONG: Error = Error::BadPath("both paths together are longer than a buffer");
+    let mut whole = heapless::Vec::<u8, { PATH_MAX + 1 }>::new();
+    for part in path {
+        // One byte more than a path may have tells that it is too long.
+        let room = whole.capacity() - whole.len();
+        let _ = whole.extend_from_slice(&part[..part.len().min(room)]);
+    }
     let mut text = [0; PATH_MAX + 1];
     let base = parts.base();
-    let len = normalise(&base, path, &mut text)?;
-    buf.put(&text[..=len])?;
+    let len = normalise(&base, &whole, &mut text)?;
+    buf.put(&text[..=len]).map_err(|_| TOO_LONG)?;
     Ok(route::owner(parts.config().routes, parts.workers(), &base, &text[..len]))
 }

@@ -25,7 +25,11 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) const fn new() -> Self {
-        Self { run: AtomicU64::new(0), on_it: AtomicBool::new(false), next: AtomicPtr::new(ptr::null_mut()) }
+        Self {
+            run: AtomicU64::new(0),
+            on_it: AtomicBool::new(false),
+            next: AtomicPtr::new(ptr::null_mut()),
+        }
     }
 }
 

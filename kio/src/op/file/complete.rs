@@ -108,7 +108,7 @@ impl Io {
                 Ask::StatPath => Sqe::stat_path(addr, addr, option),
                 Ask::Rename => Sqe::rename(addr, second, first_arg),
                 Ask::Link => Sqe::link(addr, second),
-                Ask::Symlink => Sqe::symlink(addr, second),
+                Ask::Symlink => Sqe::symlink(second, addr), // a link's text may be anything
                 Ask::Unlink => Sqe::unlink(addr, option),
                 Ask::MakeDir => Sqe::make_dir(addr, second_arg),
                 Ask::Nothing => Sqe::nop(),
@@ -127,8 +127,8 @@ impl Io {
         }
         let addr = request.addr.get() + done;
         let len = (request.len.get() - done).min(PIECE) as u32;
-        let ours = request.bufs[0].get() != 0
-            && request.home.get().is_some_and(|home| ptr::eq(home, self));
+        let ours =
+            request.buf.get() != 0 && request.home.get().is_some_and(|home| ptr::eq(home, self));
         if ours && self.files.registered.get() {
             (Bytes::Fixed { addr, len }, offset)
         } else {

@@ -173,6 +173,9 @@ impl Io {
         let device = device(stat.stx_dev_major, stat.stx_dev_minor);
         let identity = (device, stat.stx_ino, flags);
         let truncated = request.args.get()[0] as i32 & libc::O_TRUNC != 0;
+        // Of devices and FIFOs each open is one of its own.
+        let shared =
+            matches!(u32::from(stat.stx_mode) & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR);
         let (mut same, mut leader) = (None, index);
         for (other, entry) in self.files.entries.get().iter().enumerate() {
             let other = other as u32;
@@ -180,7 +183,7 @@ impl Io {
                 let (device, inode, flags) = entry.identity.get();
                 if (device, inode) == (identity.0, identity.1) {
                     leader = entry.leader.get();
-                    if flags == identity.2 {
+                    if shared && flags == identity.2 {
                         same = Some(other);
                         break;
                     }

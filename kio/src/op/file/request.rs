@@ -76,8 +76,9 @@ pub(crate) enum Data<'a> {
     /// Into the room of a buffer, so many bytes at most.
     Into(BufMut, usize),
     From(Out),
-    /// One path or two, each in a buffer of its own and ended by NUL.
-    Paths(BufMut, Option<BufMut>),
+    /// One path or two, each ended by NUL, in one buffer: where the second begins. (Two buffers, one
+    /// waited for while the other is held, could be waited for in a circle.)
+    Paths(BufMut, usize),
     /// Into the room of many, or from many; described in a buffer of its own.
     IntoMany(BufMut, &'a mut dyn Iterator<Item = BufMut>),
     FromMany(BufMut, &'a mut dyn Iterator<Item = crate::Buf>),
@@ -158,10 +159,9 @@ pub(crate) struct Request {
     /// The second path.
     pub(super) second: Cell<u64>,
     pub(super) args: Cell<[u32; 2]>,
-    /// Buffers of its home's store that it holds, index + 1. The second is of the second path, or
-    /// keeps where the first one's view began.
-    pub(super) bufs: [Cell<u32>; 2],
-    /// The first buffer's view, before the bytes came.
+    /// The buffer of its home's store that it holds, index + 1; that of the list where there are many.
+    pub(super) buf: Cell<u32>,
+    /// The buffer's view, before the bytes came.
     view: Cell<(u32, u32)>,
     pub(super) result: Cell<i32>,
     pub(super) value: Cell<u64>,
@@ -189,7 +189,7 @@ impl Request {
             done: Cell::new(0),
             second: Cell::new(0),
             args: Cell::new([0; 2]),
-            bufs: [Cell::new(0), Cell::new(0)],
+            buf: Cell::new(0),
             view: Cell::new((0, 0)),
             result: Cell::new(0),
             value: Cell::new(0),
@@ -263,7 +263,7 @@ impl Io {
                 let (at, room) = (view.end, self.bufs.size() - view.end);
                 request.addr.set(self.bufs.addr(view.index) as u64 + u64::from(at));
                 request.len.set((most as u64).min(room.into()));
-                request.bufs[0].set(view.index + 1);
+                request.buf.set(view.index + 1);
                 request.view.set((view.start, view.end));
             }
             Data::From(Out::Static(bytes)) => {
@@ -275,15 +275,12 @@ impl Io {
                 let (index, bytes, len) = buf.into_parts();
                 request.addr.set(bytes as u64);
                 request.len.set(len.into());
-                request.bufs[0].set(index + 1);
+                request.buf.set(index + 1);
             }
-            Data::Paths(first, second) => {
-                request.addr.set(first.as_ptr() as u64);
-                request.bufs[0].set(first.into_parts().index + 1);
-                if let Some(second) = second {
-                    request.second.set(second.as_ptr() as u64);
-                    request.bufs[1].set(second.into_parts().index + 1);
-                }
+            Data::Paths(paths, second) => {
+                request.addr.set(paths.as_ptr() as u64);
+                request.second.set(paths[second..].as_ptr() as u64);
+                request.buf.set(paths.into_parts().index + 1);
             }
             Data::IntoMany(list, bufs) => {
                 let pieces = bufs.map(|buf| {
@@ -385,7 +382,7 @@ impl Io {
     #[inline]
     pub(crate) fn take_buffer(&'static self, index: u32) -> Option<BufMut> {
         let request = self.request(index);
-        let buf = request.bufs[0].replace(0).checked_sub(1)?;
+        let buf = request.buf.replace(0).checked_sub(1)?;
         let (start, end) = request.view.get();
         let end = end + request.done.get() as u32;
         Some(BufMut::adopt(&self.bufs, buf, start, end - start))
@@ -394,7 +391,7 @@ impl Io {
     /// Gives each buffer of a request of many to `each`, with the bytes that came.
     pub(crate) fn take_buffers(&'static self, index: u32, mut each: impl FnMut(BufMut)) {
         let request = self.request(index);
-        let Some(list) = request.bufs[0].get().checked_sub(1) else { return };
+        let Some(list) = request.buf.get().checked_sub(1) else { return };
         let mut left = request.done.get();
         let count = request.vectors.replace(0);
         for nth in 0..count {
@@ -419,10 +416,8 @@ impl Io {
         if request.vectors.get() > 0 {
             self.take_buffers(index, drop);
         }
-        for held in &request.bufs {
-            if let Some(buf) = held.replace(0).checked_sub(1) {
-                self.bufs.release(buf);
-            }
+        if let Some(buf) = request.buf.replace(0).checked_sub(1) {
+            self.bufs.release(buf);
         }
         request.state.set(State::Free);
         request.given_up.set(false);

@@ -66,7 +66,7 @@ impl Io {
             }
             sum += piece.len;
         }
-        request.bufs[0].set(list + 1);
+        request.buf.set(list + 1);
         request.addr.set(memory as u64);
         request.len.set(sum);
         request.vectors.set(count);
