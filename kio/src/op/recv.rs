@@ -117,12 +117,14 @@ impl Io {
 
     #[inline]
     pub(super) fn recv_sqe(&self, at: u32) -> Sqe {
+        let (free, in_ring, held) = self.bufs.count();
         if self.features.get().recv_cap {
-            let cap = self.window.get().saturating_mul(self.bufs.size());
+            // One by one when most are held: as many as are fed at once are to find a buffer each.
+            let window = if free + in_ring > held { self.window.get() } else { 1 };
+            let cap = window.saturating_mul(self.bufs.size());
             return Sqe::recv(self.file(at), true, cap);
         }
         // Without a cap one socket may empty the ring in one enter: take turns when buffers are few.
-        let (free, in_ring, held) = self.bufs.count();
         let plenty = free + in_ring > held * 3;
         Sqe::recv(self.file(at), plenty, 0)
     }
