@@ -73,7 +73,7 @@ use proc_macro2::TokenStream;
 /// | `reserve` | an eighth | buffers kept for sends |
 /// | `window` | `4` | buffers that a connection may have received and not taken |
 /// | `outbox` | `16` | entries that a connection may have pushed and not flushed |
-/// | `stall` | `10 s` | how long others may wait for buffers before the connection that holds most is reset |
+/// | `stall` | `10 s` | how long somebody may wait for a buffer before the connections that hold some, and move nothing, are reset |
 /// | `sq` | derived | entries of the submission queue |
 /// | `stack` | `256 KiB` | a thread's stack |
 /// | `pin` | `on` | `on`, a CPU a worker; `off`; or a list of CPUs as in `[2, 3]` |
