@@ -19,7 +19,7 @@ const HELD: usize = 1;
 /// it has it, so statics serve a pool that starts again. A thread that is no worker may use it while
 /// it belongs to none.
 ///
-/// Cost: one compare-and-exchange and one store a use, on a cache line that stays with its worker.
+/// Cost: a use is one compare-and-exchange and two stores, on a cache line that stays with its worker.
 ///
 /// # Panics
 /// Its use panics on another thread while it belongs to a worker that runs, and where two threads
