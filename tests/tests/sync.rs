@@ -339,6 +339,34 @@ fn a_reset_does_not_keep_from_waking_who_waited_when_it_was_set() {
 }
 
 #[test]
+fn a_waker_that_panics_keeps_nobody_else_from_being_woken() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("a foreign waker");
+        }
+    }
+    let panics = Waker::from(Arc::new(Panics));
+    let mut cx = Context::from_waker(&panics);
+    let event = Event::new();
+    let (mut first, mut second) = (pin!(event.wait()), pin!(event.wait()));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    assert!(poll_once(second.as_mut()).is_pending());
+    event.set();
+    event.reset();
+    assert!(poll_once(first.as_mut()).is_ready());
+    assert!(poll_once(second.as_mut()).is_ready());
+    // And the value in hand is not lost.
+    let channel = Channel::<u32, 1>::new();
+    let (sender, mut receiver) = (channel.sender().expect("open"), channel.receiver().expect("is"));
+    assert_eq!(sender.try_send(1), Ok(()));
+    let mut send = pin!(sender.send(2));
+    assert!(send.as_mut().poll(&mut cx).is_pending());
+    assert_eq!(receiver.try_recv(), Ok(1));
+    assert!(poll_once(send.as_mut()).is_ready());
+}
+
+#[test]
 fn waits_for_an_event_that_are_forgotten_or_outlive_their_worker_dangle_nothing() {
     static EVENT: Event = Event::new();
     let pool = Meet::start_when_free().expect("starts");

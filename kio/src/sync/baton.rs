@@ -1,11 +1,13 @@
 //! A one-shot event that any thread sets and one task awaits.
 //!
 //! Setting is one atomic operation and at most one wake, and takes no lock, so it may be done where
-//! nothing may wait. This file stands alone, so that `tests/loom` checks it as it is.
+//! nothing may wait. `tests/loom` checks this file as it is.
 
 use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
+
+use crate::task::{let_go, wake};
 
 #[cfg(not(loom))]
 use {
@@ -74,7 +76,7 @@ impl Baton {
         }
         // One who comes to wait after this sees `SET`.
         if before & AWAITED != 0 {
-            self.waker.wake();
+            wake(self.take_waker());
         }
         true
     }
@@ -128,7 +130,7 @@ impl BatonWait<'_> {
     fn leave(&mut self) {
         if core::mem::take(&mut self.awaits) {
             // The waker first: after the place was given up it may be another's.
-            drop(self.baton.take_waker());
+            let_go(self.baton.take_waker());
             self.baton.state.fetch_and(!AWAITED, Ordering::AcqRel);
         }
     }

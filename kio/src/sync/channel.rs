@@ -10,7 +10,7 @@ use heapless::Deque;
 
 use super::transfer::{Accept, Recv, Send};
 use super::{SendError, TryRecvError, TrySendError};
-use crate::task::{Gate, Line};
+use crate::task::{Gate, Line, wake};
 
 /// A channel of at most `N` values, in a static: from any number of senders to one receiver, on any
 /// workers or threads.
@@ -183,12 +183,6 @@ impl<T, const N: usize> Channel<T, N> {
 
     fn close(&self) {
         wake(self.gate.call_all(State::close));
-    }
-}
-
-pub(super) fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }
 

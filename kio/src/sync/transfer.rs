@@ -5,9 +5,9 @@ use core::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use super::channel::{State, Tried, wake};
+use super::channel::{State, Tried};
 use super::{SendError, TryRecvError, TrySendError};
-use crate::task::{Gate, Line, Place};
+use crate::task::{Gate, Line, Place, let_go, wake};
 
 /// What values are put into: a channel's state, whatever its size (`pin_project` takes no const
 /// parameter).
@@ -95,7 +95,7 @@ impl<T, const N: usize> Future for Recv<'_, T, N> {
             Err(TryRecvError::Closed) => (Poll::Ready(None), Some(waker)),
             Err(TryRecvError::Empty) => (Poll::Pending, state.receiver_waits(Some(waker))),
         });
-        drop(unused);
+        let_go(unused);
         // Whoever made it ready took the waker; one that is left wakes once too often at most.
         self.waits = polled.is_pending();
         polled.map(|popped| {
@@ -110,7 +110,7 @@ impl<T, const N: usize> Future for Recv<'_, T, N> {
 impl<T, const N: usize> Drop for Recv<'_, T, N> {
     fn drop(&mut self) {
         if self.waits {
-            drop(self.gate.with(|state, _| state.receiver_waits(None)));
+            let_go(self.gate.with(|state, _| state.receiver_waits(None)));
         }
     }
 }

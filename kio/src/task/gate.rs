@@ -4,9 +4,10 @@
 //! pinned memory is not reused before `Drop` ran, so a line never names a place that is gone,
 //! whatever is forgotten. Unlike [`super::WaitList`] a line belongs to no worker: state, line and
 //! places are touched under the gate's [`Lock`] only. Wakers run user code, so they are cloned,
-//! woken and dropped outside of it.
+//! woken and dropped outside of it; one that panics as it is woken or dropped has its fault to
+//! itself, since whoever wakes it has a line, or a value in hand, to see to.
 //!
-//! This file stands alone but for its lock, so that `tests/loom` checks it as it is.
+//! This file stands alone but for its lock and `catch`, so that `tests/loom` checks it as it is.
 
 use core::cell::{Cell, UnsafeCell};
 use core::marker::PhantomPinned;
@@ -14,6 +15,7 @@ use core::pin::Pin;
 use core::ptr;
 use core::task::{Context, Poll, Waker};
 
+use super::catch;
 use super::lock::Lock;
 
 /// A state, and the line of those who wait for it to change. All zero while nobody waits and the
@@ -77,6 +79,20 @@ struct Entry {
     waker: Option<Waker>,
 }
 
+/// Wakes whoever it is.
+pub(crate) fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        let _ = catch(|| waker.wake());
+    }
+}
+
+/// Drops a waker that is not wanted any more.
+pub(crate) fn let_go(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        let _ = catch(|| drop(waker));
+    }
+}
+
 impl<S> Gate<S> {
     pub(crate) const fn new(state: S) -> Self {
         let line = Line { head: ptr::null(), tail: ptr::null(), round: 0 };
@@ -98,7 +114,7 @@ impl<S> Gate<S> {
             (change(state), line.round)
         });
         while let Some(waker) = self.with(|_, line| line.call_before(round)) {
-            waker.wake();
+            wake(Some(waker));
         }
         changed
     }
@@ -193,7 +209,7 @@ impl<'a, S> Place<'a, S> {
         self.begun.set(true);
         let node = &raw const self.node;
         let entry = self.node.entry.get();
-        let (polled, unused) = self.gate.with(|state, line| {
+        let (polled, (before, unused)) = self.gate.with(|state, line| {
             // SAFETY: under the lock; no reference to the entry is kept anywhere.
             let stage = unsafe { (*entry).stage };
             let polled = f(state, line, stage == Stage::Called);
@@ -208,7 +224,8 @@ impl<'a, S> Place<'a, S> {
             }
             (polled, (before, None))
         });
-        drop(unused);
+        let_go(before);
+        let_go(unused);
         polled
     }
 
@@ -222,7 +239,7 @@ impl<'a, S> Place<'a, S> {
             let waker = self.away(line);
             (f(state, line, called), waker)
         });
-        drop(unused);
+        let_go(unused);
         left
     }
 

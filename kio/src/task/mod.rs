@@ -27,7 +27,7 @@ mod waker;
 
 pub use arena::TaskDecl;
 pub(crate) use arena::{Arena, place};
-pub(crate) use gate::{Gate, Line, Place};
+pub(crate) use gate::{Gate, Line, Place, let_go, wake};
 pub(crate) use header::Header;
 pub use join::{JoinError, JoinHandle};
 pub use outcome::{Failure, FailureKind, Outcome};
