@@ -243,7 +243,7 @@ fn work<P: Pool>(
         buffer_ring_entries: config.ring_entries() as u16,
         helpers,
         harden: config.harden,
-        rights: Rights { files: config.files > 0, paths: config.paths },
+        rights: Rights { files: config.files > 0, paths: config.paths, set_len: features.set_len },
         registered: (config.files > 0 && config.registered != Registered::Off)
             .then_some((memory.core.buffers, config.registered == Registered::Require)),
         locked: P::FOOTPRINT.locked,

@@ -40,6 +40,9 @@ pub(crate) struct Rights {
     pub(crate) files: bool,
     /// Names and directories are changed.
     pub(crate) paths: bool,
+    /// The kernel has an operation that sets a file's length (6.9); one that it does not know cannot
+    /// be allowed either.
+    pub(crate) set_len: bool,
 }
 
 /// The operations of sockets and of the worker itself. Whatever is not here, nor among those that
@@ -70,12 +73,11 @@ const FILES: &[Opcode] = &[
     Opcode::Read,
     Opcode::Write,
     Opcode::Fadvise,
-    Opcode::Ftruncate,
 ];
 /// Those of names and directories.
 const PATHS: &[Opcode] =
     &[Opcode::RenameAt, Opcode::UnlinkAt, Opcode::MkdirAt, Opcode::SymlinkAt, Opcode::LinkAt];
-const ALLOWED_MAX: usize = 1 + ALWAYS.len() + FILES.len() + PATHS.len();
+const ALLOWED_MAX: usize = 2 + ALWAYS.len() + FILES.len() + PATHS.len();
 
 /// Registers what the worker works on. Done on the thread that made the ring and alone may enter
 /// it. The ring was created disabled; the worker calls [`Ring::enable`] once all have theirs.
@@ -127,11 +129,12 @@ fn raw_cpus(cpus: &CpuSet) -> libc::cpu_set_t {
 
 fn restrict(submitter: &Submitter<'_>, rights: Rights) -> io::Result<()> {
     let none: &[Opcode] = &[];
-    let ops = ALWAYS.iter().chain(if rights.files { FILES } else { none }).chain(if rights.paths {
-        PATHS
-    } else {
-        none
-    });
+    let set_len = (rights.files && rights.set_len).then_some(&Opcode::Ftruncate);
+    let ops = ALWAYS
+        .iter()
+        .chain(if rights.files { FILES } else { none })
+        .chain(set_len)
+        .chain(if rights.paths { PATHS } else { none });
     let mut list = heapless::Vec::<Restriction, ALLOWED_MAX>::new();
     let all = core::iter::once(Restriction::sqe_flags_allowed(FLAGS_USED))
         .chain(ops.map(|op| Restriction::sqe_op(*op as u8)));
