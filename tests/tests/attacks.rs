@@ -209,6 +209,12 @@ fn who_holds_the_last_buffers_and_stops_is_reset_once_others_wait() {
 /// What became of those who asked for much.
 static ENDS: Mutex<Vec<Error>> = Mutex::new(Vec::new());
 
+/// Tests whose clients ask `reply` go one after another: they share the list of how its tasks ended.
+fn turn() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 /// Answers each request: `B` with more than any kernel takes, in buffers; else with an echo.
 async fn reply(mut conn: net::TcpStream) -> Result {
     let core = conn.core();
@@ -247,6 +253,7 @@ const STALL: Duration = Duration::from_secs(5);
 /// So many ask for much and never read. Other clients are served all the same, within the stall time:
 /// what is kept for receives no reply can hold.
 fn never_read(hogs: usize) {
+    let _turn = turn();
     let pool = Replies::start_when_free().expect("starts");
     ENDS.lock().expect("no panic").clear();
     let addr = pool.local_addr().expect("listens");
@@ -344,6 +351,7 @@ fn who_never_reads_a_reply_is_reset_though_it_sends() {
         pin = off,
         stall = 1 s,
     }
+    let _turn = turn();
     let pool = Dripping::start().expect("starts");
     let addr = pool.local_addr().expect("listens");
     let mut hogs: Vec<_> = (0..16).map(|_| narrow(addr)).collect();
