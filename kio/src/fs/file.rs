@@ -53,6 +53,12 @@ impl File {
         self.core
     }
 
+    /// What offsets and lengths must be multiples of, in bytes: 1, or a block of the file system where
+    /// the file is open for direct I/O.
+    pub fn block(&self) -> usize {
+        self.aligns[1].max(1) as usize
+    }
+
     /// The descriptor, where this worker owns the file.
     pub(super) fn descriptor(&self) -> Option<i32> {
         self.core.parts().ok()?.io.descriptor(self.handle)
@@ -76,6 +82,15 @@ impl File {
     pub async fn read_at(&self, buf: BufMut, offset: u64) -> Result<BufMut> {
         let room = buf.spare();
         self.read(buf, offset, room, false).await
+    }
+
+    /// Reads at an offset until `buf` is full or the file ends, carrying on after short reads: a buffer
+    /// that comes back with room has the file's last byte.
+    ///
+    /// Errors: as [`File::read_at`].
+    pub async fn read_full_at(&self, buf: BufMut, offset: u64) -> Result<BufMut> {
+        let room = buf.spare();
+        self.read(buf, offset, room, true).await
     }
 
     /// Reads exactly `len` bytes at an offset, behind what is in `buf`.

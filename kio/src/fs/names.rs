@@ -1,8 +1,10 @@
 //! Names: renaming, linking, removing, making directories, and asking of a path.
 
+use core::ffi::CStr;
+
 use super::metadata::Metadata;
 use super::open::put_path;
-use super::path::AsPath;
+use super::path::{AsPath, PATH_MAX};
 use super::pending::Pending;
 use crate::Core;
 use crate::buf::BufMut;
@@ -56,7 +58,7 @@ impl Core {
     /// Makes `new` a symbolic link with the text `target`, which is taken as it is.
     pub async fn symlink(self, target: impl AsPath, new: impl AsPath) -> Result<()> {
         let text = target.as_path();
-        if text.is_empty() || text.contains(&0) || text.len() > super::path::PATH_MAX {
+        if text.is_empty() || text.contains(&0) || text.len() > PATH_MAX {
             return Err(Error::BadPath(
                 "a symbolic link's text is 1 to 4,095 bytes, and holds no NUL",
             ));
@@ -68,6 +70,22 @@ impl Core {
             Error::BadPath("the path and the link's text together are longer than a buffer")
         })?;
         self.ask_paths("symlink", Asked::new(Ask::Symlink), paths, second).await.map(drop)
+    }
+
+    /// The text of a symbolic link, as it is.
+    ///
+    /// io_uring has no operation that reads links: the worker makes a system call, and is blocked
+    /// while the device brings what is not in memory.
+    pub async fn read_link(self, path: impl AsPath) -> Result<BufMut> {
+        let mut buf = self.path_buffer().await?;
+        put_path(self.parts()?, [path.as_path(), b""], &mut buf)?;
+        let mut text = [0; PATH_MAX];
+        let path = CStr::from_bytes_until_nul(&buf).map_err(|_| Error::BadPath("it has no end"))?;
+        let len = rustix::fs::readlinkat_raw(rustix::fs::CWD, path, &mut text)
+            .map_err(|errno| Error::os("read_link", errno.raw_os_error()))?;
+        buf.clear();
+        buf.put(&text[..len])?;
+        Ok(buf)
     }
 
     /// Takes a file's name away.

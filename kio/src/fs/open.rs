@@ -59,6 +59,21 @@ impl Core {
     pub(super) async fn open_on(
         self,
         path: [&[u8]; 2],
+        mut options: OpenOptions,
+        routed: bool,
+    ) -> Result<File> {
+        loop {
+            let opened = self.open_once(path, options, routed).await;
+            match (&opened, options.cached()) {
+                (Err(Error::Os { errno: libc::EINVAL, .. }), Some(cached)) => options = cached,
+                _ => return opened,
+            }
+        }
+    }
+
+    async fn open_once(
+        self,
+        path: [&[u8]; 2],
         options: OpenOptions,
         routed: bool,
     ) -> Result<File> {

@@ -9,6 +9,8 @@ pub struct OpenOptions {
     create_new: bool,
     truncate: bool,
     direct: bool,
+    /// Does without `direct` where it is not to be had.
+    or_cached: bool,
     directory: bool,
     follow: bool,
     mode: u32,
@@ -30,6 +32,7 @@ impl OpenOptions {
             create_new: false,
             truncate: false,
             direct: false,
+            or_cached: false,
             directory: false,
             follow: true,
             mode: 0o666,
@@ -72,10 +75,19 @@ impl OpenOptions {
         self
     }
 
-    /// Reads and writes past the page cache (O_DIRECT). Offsets and lengths must be multiples of what
-    /// [`super::Metadata::direct`] tells; a buffer's begin is aligned.
+    /// Reads and writes past the page cache (O_DIRECT). Offsets and lengths must be multiples of
+    /// [`super::File::block`]; a buffer's begin is aligned. A file system that has no way past the
+    /// cache answers `EINVAL`.
     pub const fn direct(mut self) -> Self {
         self.direct = true;
+        self
+    }
+
+    /// As [`OpenOptions::direct`], or through the page cache where the file system has no way past it:
+    /// then [`super::File::block`] is 1. A file that is made there is opened a second time, so its
+    /// `mode` must let its owner write.
+    pub const fn try_direct(mut self) -> Self {
+        (self.direct, self.or_cached) = (true, true);
         self
     }
 
@@ -89,6 +101,18 @@ impl OpenOptions {
     pub const fn no_follow(mut self) -> Self {
         self.follow = false;
         self
+    }
+
+    /// What to try after `EINVAL`: through the page cache. Such an open has made the file already.
+    pub(super) const fn cached(mut self) -> Option<Self> {
+        if !self.or_cached {
+            return None;
+        }
+        (self.direct, self.or_cached) = (false, false);
+        if self.create_new {
+            (self.create_new, self.create) = (false, true);
+        }
+        Some(self)
     }
 
     /// The kernel's flags, and the mode.

@@ -4,6 +4,7 @@
 //! By text alone `link/..` is the directory that `link` stands in, whatever `link` is, where the
 //! kernel would follow it first. In return a path has one text, whether there is a file or not.
 
+use crate::buf::{Buf, BufMut};
 use crate::error::{Error, Result};
 
 /// Bytes of a path at most, without its NUL: the kernel's `PATH_MAX` is 4,096 with it.
@@ -62,7 +63,7 @@ fn append(out: &mut [u8], len: &mut usize, text: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// What names a path: text, bytes, and with `std` the types of paths.
+/// What names a path: text, bytes, buffers, and with `std` the types of paths.
 pub trait AsPath {
     /// Its bytes, without a NUL at the end.
     fn as_path(&self) -> &[u8];
@@ -83,6 +84,18 @@ impl AsPath for [u8] {
 impl AsPath for core::ffi::CStr {
     fn as_path(&self) -> &[u8] {
         self.to_bytes()
+    }
+}
+
+impl AsPath for Buf {
+    fn as_path(&self) -> &[u8] {
+        self
+    }
+}
+
+impl AsPath for BufMut {
+    fn as_path(&self) -> &[u8] {
+        self
     }
 }
 
