@@ -3,13 +3,14 @@
 //! `cargo test` of the workspace builds them beside the tests. Where one is missing (`cargo test -p
 //! kio-tests` alone builds none), its tests say that they were skipped.
 
+use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kio_tests::{HANG, client};
+use kio_tests::{HANG, client, pattern, scaled};
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -35,12 +36,17 @@ fn built(name: &str) -> Option<PathBuf> {
 impl Server {
     /// Runs the example on a free port and waits until it listens.
     fn start(name: &str) -> Option<Self> {
+        Self::start_with(name, &[])
+    }
+
+    /// The same, with arguments behind the address.
+    fn start_with(name: &str, args: &[&Path]) -> Option<Self> {
         let path = built(name)?;
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let addr = free.local_addr().expect("a bound socket");
         drop(free);
         let mut command = Command::new(path);
-        command.arg(addr.to_string()).stdout(Stdio::piped());
+        command.arg(addr.to_string()).args(args).stdout(Stdio::piped());
         let mut server = Self { child: command.spawn().expect("the example runs"), addr };
         let mut greeting = String::new();
         let stdout = server.child.stdout.take().expect("a pipe");
@@ -54,6 +60,12 @@ impl Server {
             std::thread::sleep(Duration::from_millis(5));
         }
         Some(server)
+    }
+
+    /// Kills it, as a crash of the process would.
+    fn killed(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("a child");
     }
 
     /// Asks it to stop, as Ctrl-C does, and tells whether it ended in order.
@@ -249,6 +261,286 @@ fn slow_answers_in_time_and_cuts_off_who_is_not() {
     assert!(slow.stops());
 }
 
+/// A directory of its own, gone at the end.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let base = std::env::var_os("KIO_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+        let dir = base.join(format!("kio-examples-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("a temporary directory");
+        Self(dir)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Every path below a directory, with what is there: bytes, a link's text, or nothing of a directory.
+fn tree(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let (mut found, mut left) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(directory) = left.pop() {
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let kind = path.symlink_metadata().expect("it is there").file_type();
+            let bytes = if kind.is_symlink() {
+                fs::read_link(&path).expect("a link").into_os_string().into_encoded_bytes()
+            } else if kind.is_dir() {
+                left.push(path.clone());
+                Vec::new()
+            } else {
+                fs::read(&path).expect("a file")
+            };
+            found.push((path.strip_prefix(root).expect("below").to_owned(), bytes));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn files_copies_a_tree_as_it_is() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let Some(files) = built("files") else { return };
+    let dir = Dir::new("tree");
+    let (from, to) = (dir.0.join("from"), dir.0.join("to"));
+    fs::create_dir_all(from.join("a/b/c/d")).expect("makes directories");
+    fs::create_dir(from.join("empty")).expect("makes a directory");
+    let block = 256 << 10; // a buffer
+    for (i, len) in [0, 1, 511, 4096, 4097, block - 1, block, block + 1, 5 * block + 333]
+        .into_iter()
+        .enumerate()
+    {
+        fs::write(from.join(format!("a/{i}")), pattern(len)).expect("writes");
+        fs::write(from.join(format!("a/b/c/d/{i}")), &pattern(len + 1)[1..]).expect("writes");
+    }
+    for i in 0..scaled(200) {
+        fs::write(from.join(format!("many-{i}")), vec![i as u8; i]).expect("writes");
+    }
+    symlink("a/nowhere", from.join("link")).expect("links");
+    fs::set_permissions(from.join("a/1"), fs::Permissions::from_mode(0o755)).expect("sets");
+    let output = Command::new(&files).args([&from, &to]).output().expect("the example runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains(" KiB"), "{told}");
+    assert!(tree(&from) == tree(&to), "all is there, and no more");
+    assert_eq!(fs::metadata(to.join("a/1")).expect("stat").permissions().mode() & 0o111, 0o111);
+    // What is there is never written over.
+    let again = Command::new(&files).args([&from, &to]).output().expect("the example runs");
+    let told = String::from_utf8_lossy(&again.stderr);
+    assert!(again.status.code() == Some(1) && told.contains("File exists"), "{told}");
+}
+
+#[test]
+fn files_tells_which_path_it_cannot_copy() {
+    let Some(files) = built("files") else { return };
+    let dir = Dir::new("missing");
+    let run = |from: &Path, to: &Path| {
+        let output = Command::new(&files).args([from, to]).output().expect("the example runs");
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).expect("text")
+    };
+    let missing = dir.0.join("missing");
+    let told = run(&missing, &dir.0.join("to"));
+    assert!(told.contains(&format!("{}: open: No such file", missing.display())), "{told}");
+    assert!(!dir.0.join("to").exists());
+    assert!(run(&dir.0, &dir.0.join("within")).contains("not in FROM"));
+    assert!(run(Path::new(""), Path::new("")).contains("FROM"));
+}
+
+#[test]
+fn log_has_every_answered_record_after_a_kill() {
+    let dir = Dir::new("log");
+    let (writers, each) = (8, scaled(300));
+    let Some(log) = Server::start_with("log", &[&dir.0]) else { return };
+    let addr = log.addr;
+    let answered = std::sync::Mutex::new(Vec::new());
+    let enough = std::sync::Barrier::new(writers + 1);
+    std::thread::scope(|scope| {
+        for writer in 0..writers {
+            let (answered, enough) = (&answered, &enough);
+            scope.spawn(move || {
+                // Two logs, whose owners may be two workers; each has writers on all.
+                let client = client(addr);
+                writeln!(&client, "log{}", writer % 2).expect("the server reads");
+                let mut answers = BufReader::new(&client).lines();
+                let mut last = 0;
+                for i in 0.. {
+                    if i == each {
+                        enough.wait();
+                    }
+                    let (a, b) = (format!("{writer} {i} a"), format!("{writer} {i} b"));
+                    if (&client).write_all(format!("{a}\n{b}\n").as_bytes()).is_err() {
+                        break;
+                    }
+                    while last < 2 * (i + 1) {
+                        let Some(Ok(answer)) = answers.next() else { return };
+                        last = answer.parse().expect("a number");
+                    }
+                    answered.lock().expect("no panic").extend([(writer % 2, a), (writer % 2, b)]);
+                }
+            });
+        }
+        enough.wait(); // all of them write on meanwhile
+        log.killed();
+    });
+    // What a crash in the middle of an append leaves: a part of a record, and zeros.
+    for name in ["log0.log", "log1.log"] {
+        let mut file =
+            fs::OpenOptions::new().append(true).open(dir.0.join(name)).expect("it is there");
+        file.write_all(b"\n0123abcd half a rec").expect("writes");
+        file.write_all(&[0; 20_000]).expect("writes");
+    }
+    let log = Server::start_with("log", &[&dir.0]).expect("it is built");
+    let mut replayed = Vec::new();
+    for which in 0..2 {
+        let client = client(log.addr);
+        writeln!(&client, "log{which}\nafter\n").expect("the server reads");
+        let mut lines = BufReader::new(&client).lines().map(|line| line.expect("text"));
+        let records = lines.by_ref().take_while(|line| line != "after");
+        replayed.extend(records.map(|line| (which, line)));
+        assert_eq!(lines.next().as_deref(), Some("1"), "and what is new is kept behind it");
+    }
+    let answered = answered.into_inner().expect("no panic");
+    assert!(answered.len() >= 2 * writers * each);
+    let mut known = std::collections::HashSet::new();
+    assert!(replayed.iter().all(|record| known.insert(record)), "none twice");
+    let lost: Vec<_> = answered.iter().filter(|record| !known.contains(record)).collect();
+    assert!(lost.is_empty(), "{} of {}: {:?}", lost.len(), answered.len(), lost.first());
+    assert!(log.stops());
+}
+
+#[test]
+fn log_refuses_a_name_that_could_leave_its_directory() {
+    let dir = Dir::new("names");
+    let Some(log) = Server::start_with("log", &[&dir.0]) else { return };
+    for name in ["../up\nx\n", "a/b\nx\n", "\n"] {
+        assert_eq!(asked(log.addr, name.as_bytes()), "", "{name:?}");
+    }
+    assert!(tree(&dir.0).is_empty());
+}
+
+/// A reply's status line and headers, and its body as long as they say.
+fn reply(client: &mut BufReader<&TcpStream>, method: &str) -> (String, Vec<u8>) {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(client.read_line(&mut head).expect("text") > 0, "a whole head: {head:?}");
+    }
+    let len = head.split_once("Content-Length: ").expect("a length").1;
+    let len = len.split_once('\r').expect("an end").0.parse().expect("a number");
+    let mut body = vec![0; if method == "HEAD" { 0 } else { len }];
+    client.read_exact(&mut body).expect("a whole body");
+    (head, body)
+}
+
+#[test]
+fn static_files_serves_wholes_and_ranges_on_one_connection() {
+    let dir = Dir::new("ranges");
+    let Some(site) = Server::start_with("static_files", &[&dir.0]) else { return };
+    let bytes = pattern(300_000);
+    fs::write(dir.0.join("a"), &bytes).expect("writes");
+    fs::write(dir.0.join("index.html"), b"front").expect("writes");
+    fs::write(dir.0.join("empty"), b"").expect("writes");
+    fs::create_dir(dir.0.join("sub")).expect("makes");
+    let client = client(site.addr);
+    let mut replies = BufReader::new(&client);
+    let mut ask = |method: &str, path: &str, header: &str| {
+        write!(&client, "{method} {path} HTTP/1.1\r\n{header}\r\n").expect("the server reads");
+        reply(&mut replies, method)
+    };
+    let (head, body) = ask("GET", "/a", "");
+    assert!(head.starts_with("HTTP/1.1 200 ") && body == bytes, "{head}");
+    assert!(ask("GET", "/", "").1 == b"front");
+    let (head, body) = ask("HEAD", "/a?query", "Range: bytes=0-1\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("Length: 300000\r"), "{head}");
+    assert!(body.is_empty());
+    for (range, wanted) in [
+        ("0-0", 0..1),
+        ("100-200000", 100..200_001),
+        ("299999-", 299_999..300_000),
+        ("7-", 7..300_000),
+        ("-1", 299_999..300_000),
+        ("-100000", 200_000..300_000),
+        ("-999999999", 0..300_000),
+        ("299990-18446744073709551615", 299_990..300_000),
+    ] {
+        let (head, body) = ask("GET", "/a", &format!("Range: bytes={range}\r\n"));
+        assert!(head.starts_with("HTTP/1.1 206 "), "{range}: {head}");
+        let told = format!("Content-Range: bytes {}-{}/300000\r\n", wanted.start, wanted.end - 1);
+        assert!(head.contains(&told) && body == bytes[wanted], "{range}: {head}");
+    }
+    for (path, range) in
+        [("/a", "300000-"), ("/a", "-0"), ("/a", "999999-9999999"), ("/empty", "0-")]
+    {
+        let (head, _) = ask("GET", path, &format!("Range: bytes={range}\r\n"));
+        assert!(head.starts_with("HTTP/1.1 416 "), "{range}: {head}");
+        assert!(head.contains("Content-Range: bytes */"), "{head}");
+    }
+    for other in ["bytes=5-3", "bytes=0-1,3-4", "bytes=x-", "lines=0-1"] {
+        let (head, body) = ask("GET", "/a", &format!("Range: {other}\r\n"));
+        assert!(head.starts_with("HTTP/1.1 200 ") && body == bytes, "{other}: {head}");
+    }
+    for path in ["/missing", "/sub", "/a/b", "/sub/"] {
+        let (head, _) = ask("GET", path, "");
+        assert!(head.starts_with("HTTP/1.1 404 "), "{path}: {head}");
+    }
+    assert!(ask("GET", "/empty", "").1.is_empty());
+    assert!(ask("GET", "/a", "").1 == bytes, "and the connection is still there");
+}
+
+#[test]
+fn static_files_stays_below_its_root() {
+    let dir = Dir::new("root");
+    let root = dir.0.join("root");
+    fs::create_dir(&root).expect("makes");
+    fs::write(dir.0.join("secret"), b"secret").expect("writes");
+    let Some(site) = Server::start_with("static_files", &[&root]) else { return };
+    let absolute = dir.0.join("secret");
+    let paths = ["/../secret", "/x/../../secret", "//../secret", "..", "/..", "/%2e%2e/secret"];
+    for path in paths.into_iter().chain(absolute.to_str()) {
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        let reply = asked(site.addr, request.as_bytes());
+        assert!(reply.starts_with("HTTP/1.1 4"), "{path}: {reply}");
+    }
+}
+
+#[test]
+fn a_file_that_changes_meanwhile_ends_a_connection_and_not_the_server() {
+    let dir = Dir::new("changes");
+    let Some(site) = Server::start_with("static_files", &[&dir.0]) else { return };
+    // More than the system keeps for a client that does not read.
+    let len = 64 << 20;
+    let file = fs::File::create(dir.0.join("a")).expect("makes");
+    for (becomes, whole) in [(len + 1000, true), (1000, false)] {
+        file.set_len(len).expect("sets");
+        let client = client(site.addr);
+        (&client).write_all(b"GET /a HTTP/1.1\r\n\r\n").expect("the server reads");
+        // The head is here, so the length is settled.
+        let mut replies = BufReader::new(&client);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(replies.read_line(&mut head).expect("text") > 0, "a whole head");
+        }
+        assert!(head.contains(&format!("Content-Length: {len}\r\n")), "{head}");
+        file.set_len(becomes).expect("sets");
+        let got = std::io::copy(&mut replies.by_ref().take(len), &mut std::io::sink());
+        if whole {
+            assert_eq!(got.expect("reads"), len, "what was promised, and no more");
+            (&client).write_all(b"HEAD /a HTTP/1.1\r\n\r\n").expect("the server reads");
+            let (head, _) = reply(&mut replies, "HEAD");
+            assert!(head.contains(&format!("Content-Length: {becomes}\r\n")), "{head}");
+        } else {
+            assert!(got.is_err() || got.is_ok_and(|got| got < len), "it ends before");
+        }
+    }
+    let reply = asked(site.addr, b"HEAD /a HTTP/1.0\r\n\r\n");
+    assert!(reply.contains("Content-Length: 1000\r\n"), "it serves on: {reply}");
+    assert!(site.stops());
+}
+
 #[test]
 fn footprint_prints_both_tables() {
     let Some(path) = built("footprint") else { return };
@@ -262,7 +554,7 @@ fn footprint_prints_both_tables() {
 
 #[test]
 fn an_address_that_is_none_is_refused_with_a_word_of_help() {
-    for name in ["hello", "echo", "chat", "slow"] {
+    for name in ["hello", "echo", "chat", "slow", "log", "static_files"] {
         let Some(path) = built(name) else { continue };
         let output = Command::new(path).arg("localhost").output().expect("the example runs");
         assert_eq!(output.status.code(), Some(1), "{name}");
