@@ -66,7 +66,7 @@ use proc_macro2::TokenStream;
 /// | `spawn` | `64 x 4 KiB` | slots for futures that `tasks` does not name; `0` for none |
 /// | `calls` | `64 x 256 B` | slots for calls from other threads |
 /// | `conns` | `256` | sockets |
-/// | `files` | `0` | open files |
+/// | `files` | `0` | files that are open on a worker, and handles of files that its tasks hold |
 /// | `file_ops` | `64` | file operations in flight, 1 to 4096 |
 /// | `buffers` | `256 x 16 KiB` | buffers; a size is a multiple of 4 KiB |
 /// | `depth` | `64` | buffers that lie ready for the kernel at first |

@@ -37,6 +37,9 @@
 //! | the same, of your pool, with its state | [`Worker`], which derefs to it; [`State`] |
 //! | to accept, connect, receive and send | [`net`]: [`net::Listener`], [`net::TcpStream`], and [`net::Stream`] for code that takes any |
 //! | received bytes, and bytes to send | [`Buf`] to read and share, [`BufMut`] to write |
+//! | to open, read and write files; to append, and to know that it is on the device | [`fs`]: [`Core::open`], [`Core::open_with`] and [`fs::OpenOptions`], [`fs::File`], with what runs where |
+//! | one worker for a path | `root` and `routes` of [`pool!`] |
+//! | names and directories, and to replace a file as a whole | [`Core::stat`], [`Core::rename`], [`Core::read_dir`], [`Core::write_atomic`]; the changes want `allow = [paths]` |
 //! | to run things side by side | [`Core::spawn`], [`Core::reserve`], [`JoinHandle`] |
 //! | tasks to meet, of one worker or of two; to select and join | [`sync`]: [`sync::Channel`], [`sync::Event`], [`sync::Baton`], a raw mutex for `embassy-sync`; what giving up each operation means |
 //! | to wait, and to wait no longer | [`time`]: [`Core::sleep`], [`Core::timeout`], [`Core::deadline`], [`Core::interval`] |

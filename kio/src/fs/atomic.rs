@@ -18,7 +18,7 @@ impl Core {
     ///
     /// Wants `allow = [paths]`. Cancel safety: given up or killed, the old contents or the new are
     /// there; the temporary file may be left. Errors: the system's, and the old contents are there,
-    /// unless it was the last sync that failed. Costs about ten operations, a buffer at a time.
+    /// unless it was the last sync that failed. Costs about fifteen operations, a buffer at a time.
     pub async fn write_atomic(self, path: impl AsPath, bytes: &[u8]) -> Result<()> {
         let path = path.as_path();
         let (directory, _) = split(path)?;
