@@ -71,12 +71,7 @@ impl Core {
         }
     }
 
-    async fn open_once(
-        self,
-        path: [&[u8]; 2],
-        options: OpenOptions,
-        routed: bool,
-    ) -> Result<File> {
+    async fn open_once(self, path: [&[u8]; 2], options: OpenOptions, routed: bool) -> Result<File> {
         let mut claimed = self.claim_handle().await?;
         let mut buf = self.buf().await?;
         let owner = put_path(self.parts()?, path, &mut buf)?.filter(|_| routed);
