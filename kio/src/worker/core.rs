@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use pin_project_lite::pin_project;
 
-use super::{Parts, Shared, Signal, Signals};
+use super::{Parts, Shared, Signal, Signals, hash, pick};
 use crate::buf::{BufMut, Take};
 use crate::error::{Error, Result};
 use crate::metrics::Stats;
@@ -46,6 +46,12 @@ impl Core {
     pub fn workers(self) -> usize {
         use core::sync::atomic::Ordering;
         self.parts.shared().workers.load(Ordering::Relaxed) as usize
+    }
+
+    /// The worker that a key belongs to: always the same for one key and number of workers, in
+    /// every run and on every machine.
+    pub fn by_key(self, key: &[u8]) -> usize {
+        pick(hash(key), self.workers() as u32) as usize
     }
 
     /// Whether this is a worker of the pool with that shared part.
