@@ -40,6 +40,7 @@
 //! | to open, read and write files; to append, and to know that it is on the device | [`fs`]: [`Core::open`], [`Core::open_with`] and [`fs::OpenOptions`], [`fs::File`], with what runs where |
 //! | one worker for a path | `root` and `routes` of [`pool!`] |
 //! | names and directories, and to replace a file as a whole | [`Core::stat`], [`Core::rename`], [`Core::read_dir`], [`Core::write_atomic`]; the changes want `allow = [paths]` |
+//! | to run something on another worker | [`Worker::on`], and [`Core::by_key`] to choose one; from a plain thread [`Handle::on`] |
 //! | to run things side by side | [`Core::spawn`], [`Core::reserve`], [`JoinHandle`] |
 //! | tasks to meet, of one worker or of two; to select and join | [`sync`]: [`sync::Channel`], [`sync::Event`], [`sync::Baton`], a raw mutex for `embassy-sync`; what giving up each operation means |
 //! | to wait, and to wait no longer | [`time`]: [`Core::sleep`], [`Core::timeout`], [`Core::deadline`], [`Core::interval`] |
@@ -93,6 +94,7 @@ mod pool;
 mod ring;
 pub mod sync;
 mod task;
+mod text;
 pub mod time;
 mod worker;
 
@@ -106,8 +108,8 @@ pub use pool::{Footprint, State, Worker};
 #[cfg(feature = "std")]
 pub use ring::{Probe, probe};
 pub use task::{
-    Failure, FailureKind, JoinError, JoinHandle, Outcome, Reservation, Reserve, SpawnError,
-    StateRef, TaskFn,
+    Call, CallError, Failure, FailureKind, JoinError, JoinHandle, Outcome, Reservation, Reserve,
+    SpawnError, StateRef, TaskFn,
 };
 pub use worker::{Core, Signal, Signals, Stopping};
 

@@ -115,8 +115,12 @@ counters! {
     failures,
     /// Tasks that ended with an everyday error: a reset, a timeout, a stop.
     routine_failures,
-    /// Calls from other threads taken.
+    /// Calls from other workers and threads taken.
     calls,
+    /// Times a task waited for a slot of another worker's `calls`.
+    call_waits,
+    /// Calls refused because the other worker's `calls` were full and the caller part of a call.
+    calls_full,
     /// Wake-ups from other threads taken.
     wakes,
     /// Connections open now.

@@ -130,6 +130,8 @@ fn rest(pool: &Pool, valid: bool) -> TokenStream {
             { __KIO_CONFIG.file_ops() as usize },
             { (__KIO_CONFIG.file_ops() + __KIO_CONFIG.files) as usize },
             { __KIO_CONFIG.base_bytes() },
+            { __KIO_CONFIG.calls() as usize },
+            __KIO_WORKERS,
         >;
         static __KIO_SHARED: __kio::Shared = __kio::Shared::new();
         static __KIO_TABLES: [__kio::Owned<__KioTables>; __KIO_WORKERS] =

@@ -176,6 +176,8 @@ impl Io {
                 self.cancels.set(self.cancels.get().saturating_sub(1));
             }
             Tag::Wake => return true,
+            Tag::Message => {}
+            Tag::Sent { worker } => self.tasks().message_failed(worker),
             Tag::Unknown => self.complete_stale(cqe),
         }
         false

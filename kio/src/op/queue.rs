@@ -118,4 +118,9 @@ impl Io {
     pub(crate) fn wake_sqe(eventfd: i32) -> Sqe {
         Sqe::poll_readable(eventfd).tagged(Tag::Wake.encode())
     }
+
+    /// A message that wakes another worker: it completes on that one's ring, and here if it fails.
+    pub(crate) fn message_sqe(worker: u32, ring: i32) -> Sqe {
+        Sqe::message(ring, Tag::Message.encode()).tagged(Tag::Sent { worker }.encode())
+    }
 }

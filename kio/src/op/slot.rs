@@ -84,10 +84,22 @@ impl Linked for Slot {
 /// What a completion's user data says: tag, slot (24 bits), generation (32 bits).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Tag {
-    Op { slot: u32, generation: u32 },
-    File { flight: u32, generation: u32 },
+    Op {
+        slot: u32,
+        generation: u32,
+    },
+    File {
+        flight: u32,
+        generation: u32,
+    },
     Cancel,
     Wake,
+    /// Another worker's message: it has left something to find.
+    Message,
+    /// The end of a message of this worker's to that one, which only a failure has.
+    Sent {
+        worker: u32,
+    },
     Unknown,
 }
 
@@ -95,6 +107,8 @@ const OP: u64 = 1;
 const CANCEL: u64 = 2;
 const WAKE: u64 = 3;
 const FILE: u64 = 4;
+const MESSAGE: u64 = 5;
+const SENT: u64 = 6;
 
 impl Tag {
     #[inline]
@@ -106,6 +120,8 @@ impl Tag {
             }
             Self::Cancel => CANCEL << 56,
             Self::Wake => WAKE << 56,
+            Self::Message => MESSAGE << 56,
+            Self::Sent { worker } => SENT << 56 | worker as u64,
             Self::Unknown => 0,
         }
     }
@@ -123,6 +139,8 @@ impl Tag {
             },
             CANCEL => Self::Cancel,
             WAKE => Self::Wake,
+            MESSAGE => Self::Message,
+            SENT => Self::Sent { worker: user_data as u32 },
             _ => Self::Unknown,
         }
     }

@@ -275,13 +275,23 @@ impl Config {
         if self.files > 0 { 4096 } else { 0 }
     }
 
+    /// Slots for calls of a worker.
+    pub const fn calls(&self) -> u32 {
+        match self.tasks {
+            [.., calls] => calls.count,
+            [] => 0,
+        }
+    }
+
     /// What can be outstanding in the completion queue at once, line by line:
     pub const fn completions(&self) -> u64 {
+        let peers = self.max_workers() as u64 - 1;
         self.buffers as u64                 // one completion with data each
             + self.ops() as u64             // one terminal completion an operation
             + self.file_ops() as u64        // and a file operation
             + CANCELS_MAX as u64            // one a cancel
-            + 8 // wake-ups: one a sleep, and room
+            + 8                             // wake-ups: one a sleep, and room
+            + 2 * peers // a message of each, and a failed one to each
     }
 
     /// Completion entries.

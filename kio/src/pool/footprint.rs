@@ -5,6 +5,7 @@ use core::fmt;
 use super::Config;
 use super::config::{LISTENERS, Registered};
 use crate::op::file;
+use crate::text::Text;
 use crate::{buf, op, task, worker};
 
 /// What a pool's memory is, in bytes, all workers together. `const`: it can be compared with a bound
@@ -80,8 +81,10 @@ impl Footprint {
             ops: workers * config.ops() as u64 * size_of::<op::Slot>() as u64,
             files: workers * files,
             core: workers
-                * (size_of::<worker::Parts>() + config.tasks.len() * size_of::<task::Arena>())
-                    as u64,
+                * (size_of::<worker::Parts>()
+                    + config.tasks.len() * size_of::<task::Arena>()
+                    + config.calls() as usize * size_of::<task::CallHeader>()
+                    + workers as usize * size_of::<task::RoomQueue>()) as u64,
             rings: workers * rings,
             stacks: (workers + config.blocking as u64) * (config.stack + PAGE),
             kernel: workers * (conns * (2 * KERNEL_OP + KERNEL_SOCKET) + file_ops * KERNEL_OP),
@@ -170,51 +173,5 @@ impl fmt::Display for Footprint {
         line("total", self.total())?;
         line("kernel (estimate)", self.kernel)?;
         line("locked memory", self.locked)
-    }
-}
-
-/// A message put together while compiling.
-struct Text {
-    bytes: [u8; 512],
-    len: usize,
-}
-
-impl Text {
-    const fn new() -> Self {
-        Self { bytes: [0; 512], len: 0 }
-    }
-
-    const fn put(&mut self, text: &str) {
-        let text = text.as_bytes();
-        let mut i = 0;
-        while i < text.len() && self.len < self.bytes.len() {
-            self.bytes[self.len] = text[i];
-            self.len += 1;
-            i += 1;
-        }
-    }
-
-    const fn kib(&mut self, bytes: u64) {
-        let kib = bytes.div_ceil(1024);
-        let mut unit = 1;
-        while kib / unit >= 10 {
-            unit *= 10;
-        }
-        while unit > 0 {
-            let digit = [b'0' + (kib / unit % 10) as u8];
-            match core::str::from_utf8(&digit) {
-                Ok(digit) => self.put(digit),
-                Err(_) => return,
-            }
-            unit /= 10;
-        }
-        self.put(" KiB");
-    }
-
-    const fn as_str(&self) -> &str {
-        match core::str::from_utf8(self.bytes.split_at(self.len).0) {
-            Ok(text) => text,
-            Err(_) => "kio: the declaration exceeds its `budget`",
-        }
     }
 }

@@ -3,10 +3,11 @@
 use core::marker::PhantomData;
 use core::net::SocketAddr;
 
+use super::worker::CallSlots;
 use super::{Pool, Worker};
 use crate::error::{Error, Result, StartError};
 use crate::metrics::Stats;
-use crate::task::call::{self, SlotSize};
+use crate::task::call::thread::call;
 use crate::worker::{Core, Parts};
 
 /// A running pool. Dropped, it stops the pool and waits for its threads (but for a worker's own
@@ -14,16 +15,6 @@ use crate::worker::{Core, Parts};
 pub struct Handle<P: Pool> {
     joined: bool,
     pool: PhantomData<fn() -> P>,
-}
-
-/// The slot size of a pool's call arena.
-struct CallSlots<P>(PhantomData<P>);
-
-impl<P: Pool> SlotSize for CallSlots<P> {
-    const SIZE: usize = {
-        let tasks = P::CONFIG.tasks;
-        tasks[tasks.len() - 1].size
-    };
 }
 
 impl<P: Pool> Handle<P> {
@@ -53,7 +44,7 @@ impl<P: Pool> Handle<P> {
         }
         let parts = parts::<P>(worker);
         let on_worker = move |core: Core| closure(Worker::<P>::new(core));
-        call::call::<_, _, _, CallSlots<P>>(&parts.calls, &parts.tasks, |context| {
+        call::<_, _, _, CallSlots<P>>(&parts.calls, &parts.tasks, |context| {
             on_worker(Parts::core_of(context))
         })
     }

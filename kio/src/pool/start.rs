@@ -1,10 +1,11 @@
 //! Starting a pool's threads, and running one in the foreground.
 
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fd::IntoRawFd;
+use rustix::fd::{AsRawFd, IntoRawFd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use super::handle::{Handle, on_worker, parts, reap, stop, wake_all};
@@ -12,7 +13,7 @@ use super::signals::{self, Watch};
 use super::{Config, Pin, Pool, Registered, State, Worker, Workers};
 use crate::error::{Error, Held, Result, StartError};
 use crate::ring::{self, Features, Rights, Setup};
-use crate::worker::{Loop, LoopSetup, Parts, Phase};
+use crate::worker::{Barrier, Loop, LoopSetup, Parts, Phase};
 
 /// Descriptors a pool needs beside its table: standard streams, rings, eventfds, listeners.
 const OWN_DESCRIPTORS: u64 = 64;
@@ -106,7 +107,15 @@ fn start_workers<P: Pool>(args: <P::State as State>::Args) -> Result<()> {
         let spawned = thread::Builder::new()
             .stack_size(config.stack as usize)
             .spawn(move || worker::<P>(index, cpu, features, &args));
-        shared.keep(spawned?);
+        match spawned {
+            Ok(thread) => shared.keep(thread),
+            Err(error) => {
+                // Nobody shall wait for those that are not there.
+                shared.pass(Barrier::Drained, workers - index);
+                shared.pass(Barrier::Quiet, workers - index);
+                return Err(error.into());
+            }
+        }
     }
     shared.wait_ready();
     shared.error().map_or(Ok(()), Err)
@@ -209,12 +218,17 @@ fn worker<P: Pool>(
     let abort = Abort;
     let parts = parts::<P>(index as usize);
     name_thread(P::CONFIG.name, index);
+    parts.begin();
     if let Err(error) = work::<P>(index, cpu, features, args) {
         P::shared().fail(error);
         wake_all::<P>();
     }
     parts.calls.close();
-    let held = Held { guards: empty_state::<P>(index), ..parts.held() };
+    let guards = empty_state::<P>(index);
+    parts.pass(P::shared(), Barrier::Drained);
+    parts.pass(P::shared(), Barrier::Quiet);
+    let held = Held { guards, ..parts.held() };
+    parts.tasks.settle();
     parts.tasks.owner.release();
     P::shared().ended(held);
     signals::ring_all();
@@ -243,12 +257,18 @@ fn work<P: Pool>(
         buffer_ring_entries: config.ring_entries() as u16,
         helpers,
         harden: config.harden,
-        rights: Rights { files: config.files > 0, paths: config.paths, set_len: features.set_len },
+        rights: Rights {
+            files: config.files > 0,
+            paths: config.paths,
+            set_len: features.set_len,
+            peers: config.max_workers() > 1,
+        },
         registered: (config.files > 0 && config.registered != Registered::Off)
             .then_some((memory.core.buffers, config.registered == Registered::Require)),
         locked: P::FOOTPRINT.locked,
     };
     let mut uring = ring::build(&setup)?;
+    let descriptor = uring.as_raw_fd();
     let ring = ring::set_up(&mut uring, &setup)?;
     parts.io.files.registered.set(ring.is_registered());
     let mut running = Loop::new(LoopSetup { parts, ring, eventfd });
@@ -257,6 +277,13 @@ fn work<P: Pool>(
         empty_state::<P>(index);
     };
     let begun = begin::<P>(parts, args);
+    if let Err(error) = begun {
+        // Before `end` waits for the others, who wait for this one to be ready.
+        shared.fail(error);
+        wake_all::<P>();
+    }
+    // No message is sent before all are ready, so no ring gets one that is not enabled.
+    parts.tasks.ring.store(descriptor + 1, Ordering::Release);
     if begun.is_ok() && shared.ready() {
         running.run(drop_state)
     } else {
@@ -333,7 +360,6 @@ fn pin(cpu: Option<u32>) -> Result<Option<CpuSet>> {
 /// The eventfd that wakes this worker: made once, kept for the life of the process, since a late
 /// waker may still write it.
 fn wake_descriptor(parts: &Parts) -> Result<i32> {
-    use core::sync::atomic::Ordering;
     let known = parts.tasks.eventfd.load(Ordering::Relaxed);
     if known > 0 {
         return Ok(known - 1);

@@ -8,7 +8,7 @@ use core::cell::Cell;
 use super::LISTENERS;
 use crate::op::file::{Entry, FileMemory, Flight, Handle, Request};
 use crate::op::{IoMemory, Listener, OutEntry, Outbox, Slot, Socket};
-use crate::task::{Arena, Bytes, Header, Owned};
+use crate::task::{Arena, Bytes, CallHeader, Header, Owned, RoomQueue};
 use crate::worker::{CoreMemory, Parts};
 use crate::{buf, op};
 
@@ -25,6 +25,8 @@ pub struct Tables<
     const FILE_OPS: usize,
     const REQUESTS: usize,
     const BASE: usize,
+    const CALLS: usize,
+    const WORKERS: usize,
 > {
     parts: Parts,
     arenas: [Arena; ARENAS],
@@ -42,6 +44,8 @@ pub struct Tables<
     flights: [Flight; FILE_OPS],
     /// Where relative paths begin.
     base: [Cell<u8>; BASE],
+    calls: [CallHeader; CALLS],
+    queues: [RoomQueue; WORKERS],
 }
 
 /// One worker's memory.
@@ -61,7 +65,23 @@ impl<
     const FILE_OPS: usize,
     const REQUESTS: usize,
     const BASE: usize,
-> Tables<SOCKETS, OPS, OUT, BUFFERS, TASKS, ARENAS, FILES, FILE_OPS, REQUESTS, BASE>
+    const CALLS: usize,
+    const WORKERS: usize,
+>
+    Tables<
+        SOCKETS,
+        OPS,
+        OUT,
+        BUFFERS,
+        TASKS,
+        ARENAS,
+        FILES,
+        FILE_OPS,
+        REQUESTS,
+        BASE,
+        CALLS,
+        WORKERS,
+    >
 {
     /// Tables at rest.
     #[allow(clippy::new_without_default, reason = "only statics are made of it")]
@@ -85,6 +105,8 @@ impl<
             files: [const { Entry::new() }; FILES],
             flights: [const { Flight::new() }; FILE_OPS],
             base: [const { Cell::new(0) }; BASE],
+            calls: [const { CallHeader::new() }; CALLS],
+            queues: [const { RoomQueue::new() }; WORKERS],
         })
     }
 
@@ -118,6 +140,8 @@ impl<
                 base: &own.base,
                 headers: &own.headers,
                 arenas: &own.arenas,
+                calls: &own.calls,
+                queues: &own.queues,
                 buffer_headers: &own.buffers,
                 bodies: bodies.part(worker, BODIES / workers),
                 buffers: buffers.part(worker, BYTES / workers),

@@ -1,6 +1,6 @@
 //! `Worker<P>`: a worker of a known pool, and how its entry is told apart and measured.
 
-use core::any::TypeId;
+use core::any::{Any, TypeId};
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::pin::Pin;
@@ -10,13 +10,24 @@ use pin_project_lite::pin_project;
 
 use super::Pool;
 use crate::error::{Error, Result};
-use crate::task::{StateRef, TaskDecl, TaskFn};
-use crate::worker::Core;
+use crate::task::call::SlotSize;
+use crate::task::{Call, StateRef, TaskDecl, TaskFn};
+use crate::worker::{Core, Parts};
 
 /// A worker of the pool `P`: a [`Core`], and what the declaration adds.
 pub struct Worker<P> {
     core: Core,
     pool: PhantomData<fn() -> P>,
+}
+
+/// The slot size of a pool's call arena.
+pub(super) struct CallSlots<P>(PhantomData<P>);
+
+impl<P: Pool> SlotSize for CallSlots<P> {
+    const SIZE: usize = {
+        let tasks = P::CONFIG.tasks;
+        tasks[tasks.len() - 1].size
+    };
 }
 
 impl<P: Pool> Worker<P> {
@@ -36,6 +47,62 @@ impl<P: Pool> Worker<P> {
     pub fn state(self) -> StateRef<P::State> {
         assert!(self.core.parts().is_ok(), "the worker's state is gone: the worker has stopped");
         P::state(self.core.index()).guard()
+    }
+
+    /// Runs an async closure on a worker of the pool, this one or another, and gives its value.
+    ///
+    /// The closure is called there with that worker, so what belongs to a worker is reached by going
+    /// to it. Closure and value cross threads: both are `Send`, so a socket or a buffer cannot be in
+    /// them, and the compiler says so. What the closure makes on the way may be neither.
+    ///
+    /// Closure, future and value live one after another in a slot of that worker's `calls` arena; one
+    /// that is too big for a slot does not build, and the error tells both sizes. While all slots are
+    /// taken the call waits, in order of arrival. The calls that one task makes begin in the order in
+    /// which they were first polled.
+    ///
+    /// ```no_run
+    /// # struct Count(std::cell::Cell<u64>);
+    /// # impl kio::State for Count {
+    /// #     type Args = ();
+    /// #     fn init(_: kio::Core, (): &()) -> kio::Result<Self> { Ok(Self(0.into())) }
+    /// # }
+    /// # async fn entry(_: kio::Core) -> kio::Result<()> { Ok(()) }
+    /// # kio::pool! { struct App; entry = entry, state = Count, workers = 2, }
+    /// async fn visited(worker: kio::Worker<App>, name: &str) -> kio::Result<u64> {
+    ///     let home = worker.by_key(name.as_bytes());
+    ///     let count = worker.on(home, async |home| {
+    ///         let count = &home.state().0;
+    ///         count.set(count.get() + 1);
+    ///         count.get()
+    ///     });
+    ///     Ok(count.await?)
+    /// }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// Errors: [`CallError::Stopped`](crate::CallError) with the closure, if it was not begun before
+    /// the pool stopped; `Full` with the closure, at once, if the arena is full and this call is made
+    /// inside of another, which must not wait; `Lost` if it panicked or was dropped by the stop. While
+    /// a pool drains, each worker goes on answering until all are drained.
+    ///
+    /// Cancel safety: dropped before it was posted, nothing has happened; after, the future on the
+    /// other worker is dropped at its next turn, or its value is. Forgotten, it keeps its slot.
+    ///
+    /// Cost: the closure and the value are moved once each. No system call while the other worker is
+    /// awake; one message to its ring, with this worker's next `io_uring_enter`, if it sleeps.
+    ///
+    /// # Panics
+    /// Where there is no such worker.
+    pub fn on<F, R>(self, worker: usize, closure: F) -> Call<F, R>
+    where
+        F: AsyncFnOnce(Self) -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let workers = self.core.workers();
+        assert!(worker < workers, "worker {worker} of {workers}");
+        let make =
+            |closure: F, context: &'static dyn Any| closure(Self::new(Parts::core_of(context)));
+        Call::new::<_, _, CallSlots<P>>(self.core.tasks(), worker as u32, closure, make)
     }
 }
 

@@ -13,11 +13,11 @@ pub(crate) mod sys;
 #[cfg(feature = "std")]
 mod uring;
 
-#[cfg(feature = "std")]
-pub(crate) use sqe::FLAGS_USED;
 #[cfg(any(feature = "std", test))]
 pub(crate) use sqe::Opcode;
 pub(crate) use sqe::{Bytes, Cqe, File, Sqe};
+#[cfg(feature = "std")]
+pub(crate) use sqe::{FLAGS_TO_PEERS, FLAGS_USED};
 
 #[cfg(feature = "std")]
 pub use features::{Probe, probe};

@@ -7,7 +7,7 @@ use io_uring::{IoUring, Submitter, register::Restriction};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::CpuSet;
 
-use super::{FLAGS_USED, Opcode, Ring};
+use super::{FLAGS_TO_PEERS, FLAGS_USED, Opcode, Ring};
 use crate::error::{Error, Result, StartError};
 use crate::task::Part;
 
@@ -43,6 +43,8 @@ pub(crate) struct Rights {
     /// The kernel has an operation that sets a file's length (6.9); one that it does not know cannot
     /// be allowed either.
     pub(crate) set_len: bool,
+    /// There are other workers, to whom this one sends messages.
+    pub(crate) peers: bool,
 }
 
 /// The operations of sockets and of the worker itself. Whatever is not here, nor among those that
@@ -77,7 +79,7 @@ const FILES: &[Opcode] = &[
 /// Those of names and directories.
 const PATHS: &[Opcode] =
     &[Opcode::RenameAt, Opcode::UnlinkAt, Opcode::MkdirAt, Opcode::SymlinkAt, Opcode::LinkAt];
-const ALLOWED_MAX: usize = 2 + ALWAYS.len() + FILES.len() + PATHS.len();
+const ALLOWED_MAX: usize = 3 + ALWAYS.len() + FILES.len() + PATHS.len();
 
 /// Registers what the worker works on. Done on the thread that made the ring and alone may enter
 /// it. The ring was created disabled; the worker calls [`Ring::enable`] once all have theirs.
@@ -134,9 +136,11 @@ fn restrict(submitter: &Submitter<'_>, rights: Rights) -> io::Result<()> {
         .iter()
         .chain(if rights.files { FILES } else { none })
         .chain(set_len)
-        .chain(if rights.paths { PATHS } else { none });
+        .chain(if rights.paths { PATHS } else { none })
+        .chain(rights.peers.then_some(&Opcode::MsgRing));
+    let flags = if rights.peers { FLAGS_USED | FLAGS_TO_PEERS } else { FLAGS_USED };
     let mut list = heapless::Vec::<Restriction, ALLOWED_MAX>::new();
-    let all = core::iter::once(Restriction::sqe_flags_allowed(FLAGS_USED))
+    let all = core::iter::once(Restriction::sqe_flags_allowed(flags))
         .chain(ops.map(|op| Restriction::sqe_op(*op as u8)));
     list.extend(all);
     submitter.register_restrictions(&mut list)

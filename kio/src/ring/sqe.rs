@@ -39,13 +39,17 @@ pub(crate) enum Opcode {
     MkdirAt = 37,
     SymlinkAt = 38,
     LinkAt = 39,
+    MsgRing = 40,
     Ftruncate = 55,
 }
 
 const FIXED_FILE: u8 = 1 << 0;
 const BUFFER_SELECT: u8 = 1 << 5;
+const CQE_SKIP_SUCCESS: u8 = 1 << 6;
 /// Every submission flag kio sets, for the ring's restrictions.
 pub(crate) const FLAGS_USED: u8 = FIXED_FILE | BUFFER_SELECT;
+/// Those it sets besides, where there are other workers.
+pub(crate) const FLAGS_TO_PEERS: u8 = CQE_SKIP_SUCCESS;
 
 const RECV_MULTISHOT: u16 = 1 << 1;
 const POLL_ADD_MULTI: u32 = 1 << 0;
@@ -231,6 +235,15 @@ impl Sqe {
         let mut sqe = Self::new(Opcode::PollAdd, fd);
         sqe.len = POLL_ADD_MULTI;
         sqe.op_flags = POLLIN;
+        sqe
+    }
+
+    /// A completion with that user data on another ring, by its descriptor. Completes here only if
+    /// it fails.
+    pub(crate) const fn message(ring: i32, user_data: u64) -> Self {
+        let mut sqe = Self::new(Opcode::MsgRing, ring);
+        sqe.flags = CQE_SKIP_SUCCESS;
+        sqe.off = user_data;
         sqe
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Header {
     pub(super) queued: Cell<bool>,
     /// A join handle exists, so the output is kept for it.
     pub(super) joined: Cell<bool>,
+    /// A call of another worker's task, who is answered when it ends (see [`super::call`]).
+    pub(super) crossing: Cell<bool>,
     /// To be dropped at its next turn.
     pub(super) abort: Cell<bool>,
     pub(super) arena: Cell<u16>,
@@ -65,6 +67,7 @@ impl Header {
             state: Cell::new(State::Free),
             queued: Cell::new(false),
             joined: Cell::new(false),
+            crossing: Cell::new(false),
             abort: Cell::new(false),
             arena: Cell::new(0),
             next_ready: Cell::new(0),
@@ -120,7 +123,11 @@ impl VTable {
 
 /// # Safety
 /// `body` holds a live `F`, pinned there, with room for its output.
-unsafe fn poll<F: Future>(body: *mut u8, header: &Header, cx: &mut Context<'_>) -> Poll<()> {
+pub(super) unsafe fn poll<F: Future>(
+    body: *mut u8,
+    header: &Header,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
     let future = body.cast::<F>();
     // SAFETY: the caller vouches for the future, which never moves out of its slot.
     let polled = unsafe { Pin::new_unchecked(&mut *future) }.poll(cx);
@@ -141,7 +148,7 @@ unsafe fn poll<F: Future>(body: *mut u8, header: &Header, cx: &mut Context<'_>) 
 
 /// # Safety
 /// `body` holds a live `T`.
-unsafe fn drop_at<T>(body: *mut u8) {
+pub(super) unsafe fn drop_at<T>(body: *mut u8) {
     // SAFETY: the caller vouches for it.
     unsafe { body.cast::<T>().drop_in_place() }
 }

@@ -2,10 +2,10 @@
 //!
 //! [`Tasks`] holds a worker's slots; a slot's life is drawn at [`header::Header`]. Local scheduling
 //! is plain memory: a FIFO of indices linked through the headers. Foreign wakes come over the
-//! stack in [`remote`].
+//! stack in [`remote`], calls from other threads through [`call`], and [`peers`] is how the workers
+//! of a pool know and wake each other.
 
 mod arena;
-#[cfg(feature = "std")]
 pub(crate) mod call;
 mod gate;
 mod header;
@@ -13,6 +13,7 @@ mod join;
 mod lock;
 mod outcome;
 mod owner;
+mod peers;
 #[cfg(feature = "embassy-sync")]
 mod raw_mutex;
 pub(crate) mod remote;
@@ -27,10 +28,13 @@ mod waker;
 
 pub use arena::TaskDecl;
 pub(crate) use arena::{Arena, place};
+pub use call::{Call, CallError};
+pub(crate) use call::{CallHeader, RoomQueue};
 pub(crate) use gate::{Gate, Line, Place, let_go, wake};
 pub(crate) use header::Header;
 pub use join::{JoinError, JoinHandle};
 pub use outcome::{Failure, FailureKind, Outcome};
+pub(crate) use peers::{Peers, WORKERS_MAX};
 #[cfg(feature = "embassy-sync")]
 pub use raw_mutex::WorkerRawMutex;
 pub use spawn::{Reservation, Reserve, SpawnError, TaskFn};

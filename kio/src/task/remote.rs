@@ -111,6 +111,12 @@ impl Bell {
         self.sleeping.store(0, Ordering::Relaxed);
     }
 
+    /// Whether the owner sleeps, for one that has pushed and will look with `must_ring` later. A
+    /// read-modify-write, as that is.
+    pub(crate) fn is_sleeping(&self) -> bool {
+        self.sleeping.fetch_or(0, Ordering::SeqCst) == 1
+    }
+
     /// Whether the caller, who has pushed, must wake the owner. At most one is told so a sleep.
     pub(crate) fn must_ring(&self) -> bool {
         self.sleeping.swap(0, Ordering::SeqCst) == 1

@@ -3,13 +3,18 @@
 use core::any::TypeId;
 use core::cell::Cell;
 use core::mem::ManuallyDrop;
-use core::sync::atomic::{AtomicI32, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use core::task::{Context, Waker};
 
+use super::call::Calls;
 use super::header::{State, VTable};
 use super::owner::Owner;
+use super::peers::Owed;
 use super::remote::{Bell, RemoteStack};
-use super::{Arena, Failure, FailureKind, Header, Outcome, Part, Table, TaskDecl, waker};
+use super::{
+    Arena, CallHeader, Failure, FailureKind, Header, Outcome, Part, Peers, Published, RoomQueue,
+    Table, TaskDecl, waker,
+};
 use crate::error::Held;
 use crate::metrics::Counters;
 
@@ -32,6 +37,13 @@ pub(crate) struct Tasks {
     pub(crate) bell: Bell,
     /// The descriptor + 1 that is written to wake a parked worker. Never closed: a late waker may still write.
     pub(crate) eventfd: AtomicI32,
+    /// The ring's descriptor + 1, to which peers send messages; 0 while it takes none.
+    pub(crate) ring: AtomicI32,
+    /// Which worker this is.
+    worker: AtomicU32,
+    pub(super) peers: Published<Peers>,
+    pub(super) owed: Owed,
+    pub(crate) calls: Calls,
     pub(crate) counters: Counters,
 }
 
@@ -55,8 +67,30 @@ impl Tasks {
             remote: RemoteStack::new(),
             bell: Bell::new(),
             eventfd: AtomicI32::new(0),
+            ring: AtomicI32::new(0),
+            worker: AtomicU32::new(0),
+            peers: Published::new(),
+            owed: Owed::new(),
+            calls: Calls::new(),
             counters: Counters::new(),
         }
+    }
+
+    /// Makes this the tasks of a pool's worker, known to its peers once the rest is set up.
+    pub(crate) fn join(&'static self, worker: u32, peers: &'static Peers) {
+        self.worker.store(worker, Ordering::Relaxed);
+        self.peers.set(peers);
+        peers.keep(worker, self);
+    }
+
+    /// Which worker this is.
+    pub(crate) fn worker(&self) -> u32 {
+        self.worker.load(Ordering::Relaxed)
+    }
+
+    /// How many workers run.
+    pub(super) fn workers(&self) -> u32 {
+        self.peers().map_or(0, Peers::count)
     }
 
     /// Takes the memory over: `bodies` holds the arenas one after another, as
@@ -67,6 +101,8 @@ impl Tasks {
         arenas: &'static [Arena],
         decls: impl Iterator<Item = &'static TaskDecl>,
         bodies: Part,
+        calls: &'static [CallHeader],
+        queues: &'static [RoomQueue],
     ) {
         self.headers.set(headers);
         self.arenas.set(arenas);
@@ -89,6 +125,7 @@ impl Tasks {
             offset = at + stride * decl.count as usize;
         }
         assert!(offset <= bodies.size(), "the bodies hold all arenas");
+        self.set_up_calls(first - calls.len() as u32, calls, queues);
     }
 
     fn header(&self, index: u32) -> &'static Header {
@@ -157,13 +194,6 @@ impl Tasks {
         }
     }
 
-    /// Wakes the worker if it sleeps; the caller has left it something to find.
-    pub(crate) fn ring_bell(&self) {
-        if self.bell.must_ring() {
-            crate::ring::sys::ring_eventfd(self.eventfd.load(Ordering::Relaxed) - 1);
-        }
-    }
-
     /// Whether a foreign wake waits to be taken, at a glance.
     #[inline]
     pub(crate) fn has_remote(&self) -> bool {
@@ -184,6 +214,11 @@ impl Tasks {
                 self.ready(index);
             },
         );
+    }
+
+    /// The index of the task being polled.
+    pub(super) fn current_index(&self) -> Option<u32> {
+        self.current.get().checked_sub(1)
     }
 
     /// The index of the task being polled, if `waker` is its own.
@@ -240,6 +275,14 @@ impl Tasks {
                 free - 1
             }
         };
+        self.adopt(index, arena_index);
+        Some(index)
+    }
+
+    /// Counts a slot that was taken, and says so in its header.
+    #[inline]
+    pub(super) fn adopt(&self, index: u32, arena_index: u16) {
+        let arena = self.arena(arena_index);
         arena.live.set(arena.live.get() + 1);
         let header = self.header(index);
         header.arena.set(arena_index);
@@ -247,7 +290,6 @@ impl Tasks {
         let live = self.counters.tasks.get() + 1;
         self.counters.tasks.set(live);
         self.counters.tasks_peak.peak(live);
-        Some(index)
     }
 
     /// 2: builds the future in its claimed slot and queues it. A closure that panics gives the slot
@@ -284,15 +326,27 @@ impl Tasks {
     /// 5 and 6: gives a slot back whose body holds nothing any more.
     #[inline]
     pub(super) fn free(&self, index: u32) {
+        self.retire(index);
+        if self.is_call(index) {
+            return self.free_thread_call(index);
+        }
+        let header = self.header(index);
+        let arena = self.arena_of(header);
+        header.next_free.set(arena.free.replace(index + 1));
+        arena.waiters.wake_one(self);
+    }
+
+    /// Puts a header back to rest.
+    #[inline]
+    pub(super) fn retire(&self, index: u32) {
         let header = self.header(index);
         let arena = self.arena_of(header);
         header.state.set(State::Free);
         header.vtable.set(None);
+        header.crossing.set(false);
         header.join.clear();
-        header.next_free.set(arena.free.replace(index + 1));
         arena.live.set(arena.live.get() - 1);
         self.counters.tasks.set(self.counters.tasks.get() - 1);
-        arena.waiters.wake_one(self);
     }
 
     /// Wakes one more of those who wait for a slot that is free: the one woken before may have been
@@ -377,6 +431,9 @@ impl Tasks {
     /// A task ended: its join handle takes the output, or it is looked at and dropped here.
     fn finish(&self, index: u32) {
         let (header, body) = self.body(index);
+        if header.crossing.get() {
+            return self.finish_call(index);
+        }
         if header.joined.get() {
             header.join.wake(self);
             return;
@@ -426,7 +483,7 @@ impl Tasks {
     }
 
     #[cold]
-    fn panicked(&self, header: &Header, panic: &Panic) {
+    pub(super) fn panicked(&self, header: &Header, panic: &Panic) {
         self.counters.panics.add(1);
         let task = self.arena_of(header).name();
         self.tell(&Failure { task, kind: FailureKind::Panic(panic.text()) });
@@ -459,11 +516,15 @@ impl Tasks {
         for arena in self.arenas.get() {
             arena.waiters.wake_all(self);
         }
+        self.wake_call_waiters();
     }
 
     /// What is still held.
     pub(crate) fn held(&self, held: &mut Held) {
-        held.tasks += self.arenas.get().iter().map(|arena| arena.live.get()).sum::<u32>();
+        // Of calls, the slots: a caller may hold one whose task is over.
+        let arenas = self.arenas.get();
+        let tasks = &arenas[..arenas.len().saturating_sub(1)];
+        held.tasks += tasks.iter().map(|arena| arena.live.get()).sum::<u32>() + self.calls_held();
     }
 }
 

@@ -92,19 +92,48 @@ impl WaitNode {
         }
         self.waiter.register(tasks, cx);
         self.woken.set(false);
-        self.get_ref().link_first(list);
+        self.get_ref().link_after(list, None);
     }
 
-    /// Joins a list at its front. Only a pinned node does.
-    fn link_first(&self, list: &'static WaitList) {
+    /// Waits on `list` before all with a larger key, unless it waits already.
+    pub(crate) fn wait_in_order(
+        self: Pin<&Self>,
+        list: &'static WaitList,
+        key: u64,
+        tasks: &Tasks,
+        cx: &Context<'_>,
+    ) {
+        self.waiter.register(tasks, cx);
+        if self.is_waiting() {
+            return;
+        }
+        self.key.set(key);
+        self.woken.set(false);
+        // From the end, since most come with the largest key.
+        // SAFETY: a node on the list is alive.
+        let mut after = unsafe { list.tail.get().as_ref() };
+        while let Some(node) = after.filter(|node| node.key.get() > key) {
+            // SAFETY: as above.
+            after = unsafe { node.prev.get().as_ref() };
+        }
+        self.get_ref().link_after(list, after);
+    }
+
+    /// Joins a list behind one of its nodes; before all with `None`. Only a pinned node does.
+    fn link_after(&self, list: &'static WaitList, after: Option<&Self>) {
         let node: *const Self = self;
+        let next = after.map_or(list.head.get(), |after| after.next.get());
         self.list.set(list);
-        self.prev.set(ptr::null());
-        self.next.set(list.head.get());
-        match list.head.replace(node) {
-            head if head.is_null() => list.tail.set(node),
+        self.prev.set(after.map_or(ptr::null(), ptr::from_ref));
+        self.next.set(next);
+        match after {
+            Some(after) => after.next.set(node),
+            None => list.head.set(node),
+        }
+        match next.is_null() {
+            true => list.tail.set(node),
             // SAFETY: a node on the list is alive (see the module's head).
-            head => unsafe { (*head).prev.set(node) },
+            false => unsafe { (*next).prev.set(node) },
         }
     }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Stats;
 #[cfg(feature = "std")]
 use crate::task::Panic;
-use crate::task::{JoinHandle, Outcome, Reserve, SpawnError, TaskFn, WaitNode};
+use crate::task::{JoinHandle, Outcome, Reserve, SpawnError, TaskFn, Tasks, WaitNode};
 use crate::time::{Instant, Interval, Sleep, Timeout};
 
 /// The worker that runs the calling task: its clock, its buffers, its tasks, its sockets.
@@ -35,6 +35,12 @@ impl Core {
     #[inline]
     pub(crate) fn parts(self) -> Result<&'static Parts> {
         if self.parts.tasks.owner.is_current() { Ok(self.parts) } else { Err(Error::Stopped) }
+    }
+
+    /// The worker's tasks, whoever asks; of them only what is atomic, and the owner, may be looked at
+    /// by others.
+    pub(crate) fn tasks(self) -> &'static Tasks {
+        &self.parts.tasks
     }
 
     /// Which worker this is, from 0.

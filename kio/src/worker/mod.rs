@@ -18,7 +18,7 @@ pub use parts::{OnError, Parts};
 pub(crate) use resolver::Resolver;
 pub use shared::Shared;
 #[cfg(feature = "std")]
-pub(crate) use shared::{Phase, Port};
+pub(crate) use shared::{Barrier, Phase, Port};
 pub use signals::{Signal, Signals};
 #[cfg(feature = "std")]
 pub(crate) use turn::{Loop, LoopSetup};

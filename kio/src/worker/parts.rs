@@ -9,7 +9,9 @@ use crate::op::file::FileMemory;
 use crate::op::{Io, IoMemory};
 use crate::pool::Config;
 use crate::ring::Features;
-use crate::task::{Arena, Failure, Header, Part, Table, Tasks, Tell, WaitList};
+use crate::task::{
+    Arena, CallHeader, Failure, Header, Part, RoomQueue, Table, Tasks, Tell, WaitList,
+};
 use crate::time::Timers;
 
 /// The declaration's `on_error`.
@@ -21,12 +23,14 @@ pub struct Parts {
     pub(crate) io: Io,
     pub(crate) timers: Timers,
     #[cfg(feature = "std")]
-    pub(crate) calls: crate::task::call::CallQueue,
+    pub(crate) calls: crate::task::call::thread::CallQueue,
     pub(crate) index: Cell<u32>,
     pub(crate) shared: Cell<Option<&'static Shared>>,
     pub(crate) config: Cell<Option<&'static Config>>,
     /// This worker has seen the stop.
     pub(crate) stopping: Cell<bool>,
+    /// The barriers of the stop that it has passed, a bit each.
+    passed: Cell<u32>,
     pub(crate) stop_waiters: WaitList,
     pub(crate) signal_waiters: WaitList,
     pub(crate) on_error: Cell<Option<OnError>>,
@@ -44,6 +48,8 @@ pub(crate) struct CoreMemory {
     pub(crate) base: &'static [Cell<u8>],
     pub(crate) headers: &'static [Header],
     pub(crate) arenas: &'static [Arena],
+    pub(crate) calls: &'static [CallHeader],
+    pub(crate) queues: &'static [RoomQueue],
     pub(crate) buffer_headers: &'static [buf::Header],
     pub(crate) bodies: Part,
     pub(crate) buffers: Part,
@@ -59,11 +65,12 @@ impl Parts {
             io: Io::new(),
             timers: Timers::new(),
             #[cfg(feature = "std")]
-            calls: crate::task::call::CallQueue::new(),
+            calls: crate::task::call::thread::CallQueue::new(),
             index: Cell::new(0),
             shared: Cell::new(None),
             config: Cell::new(None),
             stopping: Cell::new(false),
+            passed: Cell::new(0),
             stop_waiters: WaitList::new(),
             signal_waiters: WaitList::new(),
             on_error: Cell::new(None),
@@ -88,8 +95,16 @@ impl Parts {
         self.shared.set(Some(shared));
         self.config.set(Some(config));
         self.stopping.set(false);
-        self.tasks.set_up(memory.headers, memory.arenas, config.tasks.iter(), memory.bodies);
+        self.tasks.set_up(
+            memory.headers,
+            memory.arenas,
+            config.tasks.iter(),
+            memory.bodies,
+            memory.calls,
+            memory.queues,
+        );
         self.tasks.hook.set(Some(self));
+        self.tasks.join(index, shared.peers());
         shared.keep_peer(index, self);
         let received = config.buffers - config.reserve();
         let store = StoreMemory {
@@ -112,8 +127,7 @@ impl Parts {
         self.timers.set_up(&self.tasks, crate::ring::sys::monotonic());
     }
 
-    /// The core that a call from outside is given.
-    #[cfg(feature = "std")]
+    /// The core that a call is given.
     pub(crate) fn core_of(context: &'static dyn core::any::Any) -> Core {
         context.downcast_ref::<Self>().expect("calls begin with their worker's parts").core()
     }
@@ -154,6 +168,22 @@ impl Parts {
     /// Where relative paths begin, copied.
     pub(crate) fn base(&self) -> heapless::Vec<u8, 4096> {
         self.base.get()[..self.base_len.get()].iter().map(Cell::get).collect()
+    }
+
+    /// A new run: no barrier is passed.
+    #[cfg(feature = "std")]
+    pub(crate) fn begin(&self) {
+        self.passed.set(0);
+    }
+
+    /// Passes a barrier of the stop, once.
+    #[cfg(feature = "std")]
+    pub(crate) fn pass(&self, shared: &Shared, barrier: super::Barrier) {
+        let (passed, bit) = (self.passed.get(), 1 << barrier as u32);
+        self.passed.set(passed | bit);
+        if passed & bit == 0 {
+            shared.pass(barrier, 1);
+        }
     }
 
     /// Wakes whoever waits for anything, and empties the lists: nothing in them may outlive the

@@ -5,7 +5,7 @@ use core::sync::atomic::AtomicI32;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::Parts;
-use crate::task::Published;
+use crate::task::{Peers, Published, WORKERS_MAX};
 #[cfg(feature = "std")]
 use {
     crate::error::{Error, Held},
@@ -40,6 +40,10 @@ pub struct Shared {
     pub(crate) workers: AtomicU32,
     /// Each worker's parts, known from the moment it is set up: what other workers post to.
     peers: [Published<Parts>; WORKERS_MAX],
+    /// The same, on the floor of tasks.
+    tasks: Peers,
+    /// How many workers have passed each barrier of the stop.
+    passed: [AtomicU32; 2],
     /// How often each signal came.
     pub(crate) signals: [AtomicU32; 65],
     /// How many signals came in all.
@@ -70,8 +74,17 @@ struct Locked {
     threads: heapless::Vec<JoinHandle<()>, WORKERS_MAX>,
 }
 
-/// Most workers a pool may have.
-pub(crate) const WORKERS_MAX: usize = 256;
+/// Where a stopping worker waits for the others, in this order. A stop is a barrier: what one asks of
+/// another is answered, and memory and ring are there as long as anybody may touch them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(usize)]
+pub(crate) enum Barrier {
+    /// Nothing is left to serve here; until all say so, each goes on answering the others.
+    Drained = 0,
+    /// Its tasks are gone, all posted to it is answered, and it will send nothing more: once all say
+    /// so, rings may go.
+    Quiet,
+}
 
 /// An address the pool listens on.
 #[cfg(feature = "std")]
@@ -95,6 +108,8 @@ impl Shared {
             phase: AtomicU32::new(Phase::Idle as u32),
             workers: AtomicU32::new(0),
             peers: [const { Published::new() }; WORKERS_MAX],
+            tasks: Peers::new(),
+            passed: [const { AtomicU32::new(0) }; 2],
             signals: [const { AtomicU32::new(0) }; 65],
             came: AtomicU32::new(0),
             #[cfg(feature = "std")]
@@ -125,6 +140,17 @@ impl Shared {
     pub(crate) fn peer(&self, worker: u32) -> Option<&'static Parts> {
         let known = worker < self.workers.load(Ordering::Relaxed);
         self.peers.get(worker as usize).filter(|_| known)?.get()
+    }
+
+    /// How the workers' tasks find each other.
+    pub(crate) fn peers(&'static self) -> &'static Peers {
+        &self.tasks
+    }
+
+    /// Whether all workers have passed the barrier.
+    pub(crate) fn is_open(&self, barrier: Barrier) -> bool {
+        let all = self.workers.load(Ordering::SeqCst);
+        self.passed[barrier as usize].load(Ordering::SeqCst) >= all
     }
 
     pub(crate) fn phase(&self) -> Phase {
@@ -184,10 +210,7 @@ impl Shared {
             let lock = self.lock();
             self.changed.notify_all();
             drop(lock);
-            let workers = self.workers.load(Ordering::SeqCst) as usize;
-            for eventfd in &self.eventfds[..workers] {
-                crate::ring::sys::ring_eventfd(eventfd.load(Ordering::Relaxed) - 1);
-            }
+            self.ring_all();
         }
         #[cfg(not(feature = "std"))]
         let _ = stopped;
@@ -200,9 +223,41 @@ impl Shared {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Wakes every worker, whether it sleeps or not.
+    fn ring_all(&self) {
+        let workers = self.workers.load(Ordering::SeqCst) as usize;
+        for eventfd in &self.eventfds[..workers] {
+            crate::ring::sys::ring_eventfd(eventfd.load(Ordering::Relaxed) - 1);
+        }
+    }
+
+    /// So many workers have passed the barrier; the last wakes those who wait there.
+    pub(crate) fn pass(&self, barrier: Barrier, workers: u32) {
+        let all = self.workers.load(Ordering::SeqCst);
+        let passed = self.passed[barrier as usize].fetch_add(workers, Ordering::SeqCst) + workers;
+        if passed >= all && all > 1 {
+            let lock = self.lock();
+            self.changed.notify_all();
+            drop(lock);
+            self.ring_all();
+        }
+    }
+
+    /// Waits at a barrier, for a worker whose ring fails.
+    pub(crate) fn wait_open(&self, barrier: Barrier) {
+        let mut locked = self.lock();
+        while !self.is_open(barrier) {
+            locked = self.changed.wait(locked).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// 1: a new run of so many workers.
     pub(crate) fn begin(&self, workers: u32) {
         self.workers.store(workers, Ordering::SeqCst);
+        self.tasks.begin(workers);
+        for passed in &self.passed {
+            passed.store(0, Ordering::SeqCst);
+        }
         let mut locked = self.lock();
         for port in &mut locked.ports {
             // Left by a listener that was forgotten.
@@ -273,6 +328,8 @@ impl Shared {
     /// Keeps the first error of the run, and stops it.
     pub(crate) fn fail(&self, error: Error) {
         self.lock().error.get_or_insert(error);
+        // For who waits to be ready, where it stops already.
+        self.changed.notify_all();
         self.stop();
     }
 

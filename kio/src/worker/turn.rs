@@ -1,6 +1,8 @@
 //! The loop of a worker: one system call a turn.
 
-use super::{Parts, Phase};
+use core::sync::atomic::Ordering;
+
+use super::{Barrier, Parts, Phase};
 use crate::error::Result;
 use crate::op::{HURRY, Io};
 use crate::pool::Idle;
@@ -66,6 +68,7 @@ impl<'a> Loop<'a> {
     /// Runs until the pool stops and this worker has nothing left in the kernel, or gave up waiting.
     /// `drop_state` is called once its tasks are gone.
     pub(crate) fn run(&mut self, drop_state: impl FnOnce()) -> Result<()> {
+        self.parts.tasks.open_calls();
         let turned = self.turns();
         turned.and(self.end(drop_state))
     }
@@ -75,7 +78,7 @@ impl<'a> Loop<'a> {
             self.take_completions();
             self.poll_tasks();
             self.look_around();
-            if self.parts.stopping.get() && self.is_drained() {
+            if self.parts.stopping.get() && self.is_drained() && self.all_are_drained() {
                 return Ok(());
             }
             self.parts.io.feed();
@@ -137,6 +140,8 @@ impl<'a> Loop<'a> {
             parts.tasks.take_remote();
         }
         parts.calls.begin(&parts.tasks, parts);
+        parts.tasks.begin_calls(parts);
+        parts.tasks.look_for_room();
         parts.io.take_mail();
         let signals = parts.shared().signals_came();
         if signals != self.signals {
@@ -181,6 +186,12 @@ impl<'a> Loop<'a> {
             self.arm_wake = false;
             self.ring.push(&Io::wake_sqe(self.eventfd));
         }
+        while self.parts.tasks.owes()
+            && self.ring.has_room()
+            && let Some((worker, ring)) = self.parts.tasks.next_owed()
+        {
+            self.ring.push(&Io::message_sqe(worker, ring));
+        }
         let mut pushed = 0;
         while self.ring.has_room()
             && let Some(sqe) = self.parts.io.next_sqe()
@@ -214,7 +225,7 @@ impl<'a> Loop<'a> {
     fn wait(&self) -> Wait {
         let parts = self.parts;
         let io = &parts.io;
-        let can_push = io.has_submissions() || io.has_file_submissions();
+        let can_push = io.has_submissions() || io.has_file_submissions() || parts.tasks.owes();
         // One who was nudged may look no more, and then the next in line is to be: another turn.
         if parts.tasks.ready_count() > 0 || self.nudged || can_push || io.can_feed() {
             return Wait::No;
@@ -228,7 +239,9 @@ impl<'a> Loop<'a> {
         }
         if parts.stopping.get() {
             let most = if parts.io.is_accepting() { ACCEPT_WAIT } else { LAST_WAIT };
-            let drain = self.drain_until.saturating_sub(now).min(most);
+            // Past the drain it waits for the others' end.
+            let left = self.drain_until.saturating_sub(now);
+            let drain = if left > 0 { left.min(most) } else { most };
             due = Some(due.map_or(drain, |due| due.min(drain)));
         }
         due.map_or(Wait::Forever, Wait::For)
@@ -257,7 +270,9 @@ impl<'a> Loop<'a> {
         let tasks = &self.parts.tasks;
         tasks.bell.say_sleeping();
         let parts = self.parts;
-        let posted = !parts.calls.is_empty() || !parts.io.files.mailbox.is_empty();
+        let posted = !parts.calls.is_empty()
+            || !parts.io.files.mailbox.is_empty()
+            || tasks.has_calls_for_certain();
         if tasks.has_remote_for_certain() || posted || self.phase_changed() {
             wait = Wait::No;
         }
@@ -288,6 +303,7 @@ impl<'a> Loop<'a> {
                     || self.parts.tasks.has_remote()
                     || !self.parts.calls.is_empty()
                     || !self.parts.io.files.mailbox.is_empty()
+                    || self.parts.tasks.has_calls()
                 {
                     return true;
                 }
@@ -331,10 +347,19 @@ impl<'a> Loop<'a> {
         idle || parts.shared().phase() >= Phase::Dropping || parts.timers.turn() >= self.drain_until
     }
 
-    /// Drops the tasks, closes everything, and waits for the kernel to let go.
+    /// Whether the other workers have nothing left to serve either: until then this one answers them.
+    fn all_are_drained(&self) -> bool {
+        let shared = self.parts.shared();
+        self.parts.pass(shared, Barrier::Drained);
+        shared.is_open(Barrier::Drained)
+    }
+
+    /// Drops the tasks, closes everything, and waits for the kernel and the other workers to let go.
     pub(crate) fn end(&mut self, drop_state: impl FnOnce()) -> Result<()> {
         let parts = self.parts;
+        parts.pass(parts.shared(), Barrier::Drained);
         parts.calls.close();
+        parts.tasks.close_calls();
         parts.tasks.drop_all();
         drop_state();
         parts.io.close_all();
@@ -350,16 +375,41 @@ impl<'a> Loop<'a> {
                 patient = false;
                 parts.io.cancel_files();
             }
-            parts.io.take_mail();
-            self.push();
-            left = self.enter(Wait::For(LAST_WAIT));
+            left = self.last_turn();
             if left.is_err() {
                 break; // what is in the kernel stays there: the pool retires
             }
-            self.take_completions();
         }
         parts.wake_waiters();
+        self.wait_for_others(left.is_ok());
         parts.tasks.counters.overflows.set(self.ring.overflows().into());
         left
+    }
+
+    /// A turn without tasks. What others leave here still is taken, and finds nobody.
+    fn last_turn(&mut self) -> Result<()> {
+        self.parts.io.take_mail();
+        self.push();
+        self.enter(Wait::For(LAST_WAIT))?;
+        self.take_completions();
+        let tasks = &self.parts.tasks;
+        tasks.take_remote();
+        while tasks.poll_next() {}
+        tasks.look_for_room();
+        Ok(())
+    }
+
+    /// Keeps the ring until no worker sends a message any more. This one has sent its last before it
+    /// says so, and wakes nobody through a ring after that.
+    fn wait_for_others(&mut self, mut serves: bool) {
+        let (tasks, shared) = (&self.parts.tasks, self.parts.shared());
+        tasks.settle();
+        self.parts.pass(shared, Barrier::Quiet);
+        while serves && !shared.is_open(Barrier::Quiet) {
+            tasks.settle();
+            serves = self.last_turn().is_ok();
+        }
+        shared.wait_open(Barrier::Quiet);
+        tasks.ring.store(0, Ordering::Release);
     }
 }

@@ -3,7 +3,7 @@
 //! The message is a node on the caller's own stack: any number of threads may post at once and none
 //! needs a slot to do so. It stays valid because the caller does not return, nor unwind, before the
 //! worker says it is done; after that the worker touches it no more. The future runs in a slot of the
-//! declared call arena; while that is full, messages wait in the queue.
+//! declared call arena, which the worker claims for it; while that is full, messages wait in the queue.
 
 use core::any::Any;
 use core::cell::{Cell, UnsafeCell};
@@ -13,8 +13,10 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use core::task::{Context, Poll};
 use std::thread::{self, Thread};
 
-use super::Tasks;
+use super::worker::LOST;
+use super::{SlotSize, check_size};
 use crate::error::{Error, Result};
+use crate::task::{Tasks, catch};
 
 /// What is in `head` once a worker has ended. Never dereferenced.
 const CLOSED: *mut Node = ptr::without_provenance_mut(1);
@@ -104,12 +106,13 @@ impl CallQueue {
             self.collect(self.head.swap(ptr::null_mut(), Ordering::AcqRel));
         }
         while !self.pending.get().is_null() {
-            let Some(slot) = tasks.claim(tasks.call_arena()) else {
+            let Some(slot) = tasks.claim_for_thread() else {
                 return;
             };
             tasks.counters.calls.add(1);
-            self.next(Some(Place { tasks, slot, context }));
+            self.next(Some(Place { tasks, slot: tasks.adopt_call(slot), context }));
         }
+        tasks.pass_thread_slots();
     }
 
     /// Refuses all that is posted and all that will be.
@@ -208,11 +211,7 @@ where
     R: Send + 'static,
 {
     const {
-        assert!(
-            size_of::<CallFuture<Fut, R>>() <= S::SIZE && align_of::<CallFuture<Fut, R>>() <= 16,
-            "kio: the future of this call is too big for the `calls` arena: raise its slot size \
-             (`calls = N x SIZE`), or move less into the closure"
-        );
+        check_size(size_of::<CallFuture<Fut, R>>(), align_of::<CallFuture<Fut, R>>(), S::SIZE);
     }
     let frame = Frame::<C, R> {
         node: Node { next: Cell::new(ptr::null()), begin: begin::<C, Fut, R> },
@@ -232,13 +231,8 @@ where
     match frame.result.into_inner() {
         Some(value) => Ok(value),
         None if frame.refused.get() => Err(Error::Stopped),
-        None => Err(Error::Other("the call panicked, or the worker stopped before it ended")),
+        None => Err(Error::Other(LOST)),
     }
-}
-
-/// The size of a call arena's slots.
-pub(crate) trait SlotSize {
-    const SIZE: usize;
 }
 
 /// # Safety
@@ -261,7 +255,7 @@ where
         }
         return;
     };
-    let built = super::catch(|| {
+    let built = catch(|| {
         let make = || CallFuture {
             future: closure(place.context),
             // SAFETY: the frame is valid while its caller waits.
