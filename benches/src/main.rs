@@ -1,7 +1,7 @@
 //! `kio-bench`: what a server costs on one core, measured so that a few per cent can be told apart.
 //!
 //! `serve` runs one server; `compare`, `wrk`, `count` and `idle` start servers as children on CPU 0
-//! and load them from CPU 1; `tasks` measures spawning and polling. See README.md for what the figures mean.
+//! and load them from CPU 1; `tasks` measures spawning and polling, `cross` calls between workers. See README.md for what the figures mean.
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, clippy::undocumented_unsafe_blocks)]
 
@@ -11,6 +11,7 @@ mod bufring;
 mod child;
 mod compare;
 mod count;
+mod cross;
 mod idle;
 mod load;
 mod ring;
@@ -41,6 +42,7 @@ usage: kio-bench serve SERVER [--workload http|echo|close] [--port P] [--spin US
        kio-bench count   --server SERVER [PLAN] [--requests N]
        kio-bench idle    --server SERVER [--connections N]
        kio-bench tasks
+       kio-bench cross
 SERVER: kio, limit, limit-hot, epoll, tokio; with @US it spins so long before it sleeps (limit@100)
 LIST:   servers with commas; a server named twice is its own control
 PLAN:   [--workload http|echo|close] [--connections N] [--size BYTES] [--pipeline D]";
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         "count" => count::run(args),
         "idle" => idle::run(args),
         "tasks" => args.end().and_then(|()| tasks::run()),
+        "cross" => args.end().and_then(|()| cross::run()),
         _ => Err(USAGE.into()),
     };
     match done {

@@ -495,24 +495,27 @@ fn a_stop_amid_calls_answers_every_caller() {
     for round in 0..scaled(60) {
         let pool = start();
         let answered = Arc::new(AtomicUsize::new(0));
-        for nth in 0..24usize {
+        for from in 0..2 {
             let answered = Arc::clone(&answered);
-            pool.task(nth % 2, move |worker| async move {
-                let calls = async move || {
-                    loop {
-                        let token = Token::new();
-                        let call = worker.on(nth / 2 % 2, async move |_| {
-                            yield_now().await;
-                            token
-                        });
-                        match call.await {
-                            Ok(_token) => answered.fetch_add(1, Ordering::SeqCst),
-                            Err(CallError::Full(_)) => panic!("a task waits for room"),
-                            Err(_) => break,
-                        };
-                    }
-                };
-                drop(worker.spawn(calls).expect("room for a task"));
+            pool.task(from, move |worker| async move {
+                for nth in 0..12 {
+                    let answered = Arc::clone(&answered);
+                    let calls = async move || {
+                        loop {
+                            let token = Token::new();
+                            let call = worker.on(nth % 2, async move |_| {
+                                yield_now().await;
+                                token
+                            });
+                            match call.await {
+                                Ok(_token) => answered.fetch_add(1, Ordering::SeqCst),
+                                Err(CallError::Full(_)) => panic!("a task waits for room"),
+                                Err(_) => break,
+                            };
+                        }
+                    };
+                    drop(worker.spawn(calls).expect("room for a task"));
+                }
             });
         }
         while answered.load(Ordering::SeqCst) < round % 50 {

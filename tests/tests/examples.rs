@@ -562,3 +562,27 @@ fn an_address_that_is_none_is_refused_with_a_word_of_help() {
         assert!(text.contains("127.0.0.1:80"), "{name}: {text}");
     }
 }
+
+#[test]
+fn crossing_numbers_the_lines_of_all_connections_on_all_workers() {
+    let Some(crossing) = Server::start("crossing") else { return };
+    let mut clients: Vec<TcpStream> = (0..16).map(|_| client(crossing.addr)).collect();
+    let mut servers = std::collections::BTreeSet::new();
+    for nth in 1..=160 {
+        let mut client = &clients[nth % 16];
+        client.write_all(b"a line\n").expect("the server reads");
+        let reply = read_exactly(client, format!("line {nth}, served by worker 0\n").len());
+        let (number, server) = reply.split_once(", ").expect("two parts");
+        assert_eq!(number, format!("line {nth}"));
+        servers.insert(server.to_owned());
+    }
+    // Which worker takes a connection is the kernel's choice, by a hash.
+    assert!((1..=2).contains(&servers.len()), "{servers:?}");
+    clients[0].write_all(b"three\nin\none\n").expect("the server reads");
+    clients[0].shutdown(Shutdown::Write).expect("connected");
+    let last = read_all(&clients[0]);
+    let numbers: Vec<_> = last.lines().filter_map(|line| line.split(',').next()).collect();
+    assert_eq!(numbers, ["line 161", "line 162", "line 163"]);
+    drop(clients);
+    assert!(crossing.stops());
+}

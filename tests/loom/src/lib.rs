@@ -1,9 +1,14 @@
-//! Models of what threads do to a sleeping worker (foreign wakes, and the park handshake), and of what
-//! tasks of several workers meet at (`sync`). The code under test is kio's own files.
+//! Models of what threads do to a sleeping worker (foreign wakes, and the park handshake), of calls and
+//! the slots in which they cross (`calls`), and of what tasks of several workers meet at (`sync`). The
+//! code under test is kio's own files.
 #![cfg(loom)]
 
+#[cfg(test)]
+mod calls;
 #[path = "../../../kio/src/task/remote.rs"]
 mod remote;
+#[path = "../../../kio/src/task/call/slot.rs"]
+mod slot;
 mod sync;
 mod task;
 
