@@ -1,20 +1,19 @@
 //! `BufMut`: a pool buffer that one may write.
 
 use core::fmt;
-use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 
 use super::{Buf, Store};
+use crate::task::Home;
 
 /// A buffer of this worker's store that nobody else holds: bytes are added at its end, taken from
 /// its front, and shared once frozen. Its view is `start..end` of the buffer.
 pub struct BufMut {
-    store: &'static Store,
+    store: Home<Store>,
     index: u32,
     start: u32,
     end: u32,
-    _worker_bound: PhantomData<*const ()>,
 }
 
 /// What a [`BufMut`] was of.
@@ -52,7 +51,7 @@ impl BufMut {
     /// Takes over the only hold on a buffer, of which these bytes are written.
     #[inline]
     pub(crate) fn adopt(store: &'static Store, index: u32, start: u32, len: u32) -> Self {
-        Self { store, index, start, end: start + len, _worker_bound: PhantomData }
+        Self { store: Home::new(store), index, start, end: start + len }
     }
 
     pub(crate) fn index(&self) -> u32 {
@@ -67,7 +66,7 @@ impl BufMut {
     }
 
     pub(crate) fn store(&self) -> &'static Store {
-        self.store
+        self.store.get()
     }
 
     /// How many bytes the buffer holds in all.
@@ -144,7 +143,7 @@ impl BufMut {
     #[inline]
     pub fn freeze(self) -> Buf {
         let this = ManuallyDrop::new(self);
-        Buf::adopt(this.store, this.index, this.start, this.end - this.start)
+        Buf::adopt(this.store.get(), this.index, this.start, this.end - this.start)
     }
 
     fn is_live(&self) -> bool {

@@ -1,12 +1,12 @@
 //! `Buf`: bytes of a pool buffer that one or many may read.
 
 use core::fmt;
-use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::{Bound, Deref, RangeBounds};
 use core::ptr::NonNull;
 
 use super::{BufMut, Store};
+use crate::task::Home;
 
 /// Bytes of a buffer of this worker's store, read-only. Dropped, it lets the buffer go; the last
 /// holder gives it back.
@@ -14,11 +14,10 @@ use super::{BufMut, Store};
 /// Cloning and slicing share the buffer: no byte is copied, and the buffer stays in use until the
 /// last of them is gone.
 pub struct Buf {
-    store: &'static Store,
+    store: Home<Store>,
     bytes: NonNull<u8>,
     len: u32,
     index: u32,
-    _worker_bound: PhantomData<*const ()>,
 }
 
 impl Buf {
@@ -31,7 +30,7 @@ impl Buf {
         // SAFETY: the store's memory is not at null, nor is anything inside it.
         let bytes =
             unsafe { NonNull::new_unchecked(store.addr(index).wrapping_add(start as usize)) };
-        Self { store, bytes, len, index, _worker_bound: PhantomData }
+        Self { store: Home::new(store), bytes, len, index }
     }
 
     /// Gives the hold up to the caller: the buffer's index, and the bytes.
@@ -42,7 +41,7 @@ impl Buf {
     }
 
     pub(crate) fn store(&self) -> &'static Store {
-        self.store
+        self.store.get()
     }
 
     /// A part of these bytes, sharing the buffer.
@@ -63,13 +62,7 @@ impl Buf {
         let bytes = NonNull::from(&self[start..end]).cast();
         assert!(self.is_live(), "a buffer was shared after its worker had stopped");
         self.store.hold(self.index);
-        Self {
-            store: self.store,
-            bytes,
-            len: (end - start) as u32,
-            index: self.index,
-            _worker_bound: PhantomData,
-        }
+        Self { store: self.store, bytes, len: (end - start) as u32, index: self.index }
     }
 
     /// Leaves the first `n` bytes out of view. Nothing is copied.
@@ -92,7 +85,7 @@ impl Buf {
             return Err(self);
         }
         let start = self.bytes.as_ptr().addr() - self.store.addr(self.index).addr();
-        let store = self.store;
+        let store = self.store.get();
         let (index, _, len) = self.into_parts();
         Ok(BufMut::adopt(store, index, start as u32, len))
     }

@@ -163,6 +163,7 @@
 //! | `close`, and dropping a stream | the connection closes without waiting; what was not sent is dropped. A send half that is dropped while the other is there sends what was pushed first |
 //! | `connect` | the attempt is cancelled, its slot is free again |
 //! | `reserve`, `buf` | nothing is lost: the place in line is given up |
+//! | `worker.on` | not posted yet, while it waits for room: nothing has happened. Else the future over there is dropped at its next turn, or its value is; what it had done is done |
 //! | `resolve` | the answer is dropped when it comes |
 //! | `sleep`, `interval.tick`, `stopping`, `signal.recv` | nothing is lost; a tick is still to come |
 //! | a `JoinHandle`, awaited by `&mut` | may be awaited again. Dropping the handle detaches the task; `abort` drops its future |
@@ -173,7 +174,7 @@
 //! | `embassy_sync`'s | as that crate says: nothing is lost in `Channel`, `Signal`, `Mutex` and `Semaphore` |
 //!
 //! Forgotten (`mem::forget`, a leaked box) after it was polled, a future keeps what it holds: an
-//! operation its slot, a send into a channel maybe one of the `N` places, the wait for a baton the
+//! operation its slot, a call to another worker its slot there, a send into a channel maybe one of the `N` places, the wait for a baton the
 //! baton's one place; the wait for an event keeps nothing.
 
 mod baton;

@@ -39,7 +39,7 @@ pub(crate) use peers::{Peers, WORKERS_MAX};
 pub use raw_mutex::WorkerRawMutex;
 pub use spawn::{Reservation, Reserve, SpawnError, TaskFn};
 pub use statics::{Bytes, Owned, StateCell, StateRef};
-pub(crate) use statics::{Part, Published, Table};
+pub(crate) use statics::{Home, Part, Published, Table};
 #[cfg(feature = "std")]
 pub(crate) use tasks::Panic;
 pub(crate) use tasks::{Tasks, Tell, catch};

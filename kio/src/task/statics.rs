@@ -126,6 +126,39 @@ impl<T> Published<T> {
     }
 }
 
+/// A worker's static, as the handles on it hold it. They stay on the worker's thread, and the compiler
+/// says so by this one pointer, where a reference would name every cell behind it.
+pub(crate) struct Home<T: 'static>(*const T);
+
+impl<T> Home<T> {
+    pub(crate) fn new(home: &'static T) -> Self {
+        Self(home)
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(self) -> &'static T {
+        // SAFETY: `new` was given a `&'static T`.
+        unsafe { &*self.0 }
+    }
+}
+
+impl<T> Clone for Home<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Home<T> {}
+
+impl<T> core::ops::Deref for Home<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        self.get()
+    }
+}
+
 /// One worker's state: made before its entry, dropped when the worker ends, if nobody holds a guard.
 pub struct StateCell<S> {
     value: UnsafeCell<MaybeUninit<S>>,

@@ -1,6 +1,5 @@
 //! `Core`: the handle that library code takes.
 
-use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
@@ -13,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Stats;
 #[cfg(feature = "std")]
 use crate::task::Panic;
-use crate::task::{JoinHandle, Outcome, Reserve, SpawnError, TaskFn, Tasks, WaitNode};
+use crate::task::{Home, JoinHandle, Outcome, Reserve, SpawnError, TaskFn, Tasks, WaitNode};
 use crate::time::{Instant, Interval, Sleep, Timeout};
 
 /// The worker that runs the calling task: its clock, its buffers, its tasks, its sockets.
@@ -22,25 +21,24 @@ use crate::time::{Instant, Interval, Sleep, Timeout};
 /// a thread-local, say) it answers `Stopped`, or what is said at the method.
 #[derive(Clone, Copy)]
 pub struct Core {
-    parts: &'static Parts,
-    _worker_bound: PhantomData<*const ()>,
+    parts: Home<Parts>,
 }
 
 impl Core {
     pub(crate) fn new(parts: &'static Parts) -> Self {
-        Self { parts, _worker_bound: PhantomData }
+        Self { parts: Home::new(parts) }
     }
 
     /// The worker's parts, if the calling thread owns them.
     #[inline]
     pub(crate) fn parts(self) -> Result<&'static Parts> {
-        if self.parts.tasks.owner.is_current() { Ok(self.parts) } else { Err(Error::Stopped) }
+        if self.parts.tasks.owner.is_current() { Ok(self.parts.get()) } else { Err(Error::Stopped) }
     }
 
     /// The worker's tasks, whoever asks; of them only what is atomic, and the owner, may be looked at
     /// by others.
     pub(crate) fn tasks(self) -> &'static Tasks {
-        &self.parts.tasks
+        &self.parts.get().tasks
     }
 
     /// Which worker this is, from 0.
@@ -87,7 +85,7 @@ impl Core {
 
     /// Waits until a moment.
     pub fn sleep_until(self, deadline: Instant) -> Sleep {
-        Sleep::until(&self.parts.timers, deadline)
+        Sleep::until(&self.parts.get().timers, deadline)
     }
 
     /// Gives `future` so long; past it, `future` is given up.
@@ -102,7 +100,7 @@ impl Core {
 
     /// Ticks every `period`, first one period from now.
     pub fn interval(self, period: Duration) -> Interval {
-        Interval::new(&self.parts.timers, period)
+        Interval::new(&self.parts.get().timers, period)
     }
 
     // ---- buffers ----
@@ -111,7 +109,7 @@ impl Core {
     ///
     /// Cancel safety: nothing is lost. Error: `Stopped`.
     pub fn buf(self) -> Take {
-        Take::new(&self.parts.io.bufs)
+        Take::new(&self.parts.get().io.bufs)
     }
 
     /// An empty buffer, if one is free.
@@ -132,19 +130,19 @@ impl Core {
         F: FnOnce() -> Fut,
         Fut: Future<Output: Outcome> + 'static,
     {
-        self.parts.tasks.spawn(make)
+        self.parts.get().tasks.spawn(make)
     }
 
     /// Waits for a free slot of the task that `task` names, first come first served, and holds it.
     ///
     /// Cancel safety: nothing is lost. Errors: `Stopped`; the task is not declared.
     pub fn reserve<Args, F: TaskFn<Args>>(self, _task: F) -> Reserve<F::Future> {
-        Reserve::new(&self.parts.tasks)
+        Reserve::new(&self.parts.get().tasks)
     }
 
     /// As `reserve`, where the task's type is known.
     pub(crate) fn reserve_future<F: Future<Output: Outcome> + 'static>(self) -> Reserve<F> {
-        Reserve::new(&self.parts.tasks)
+        Reserve::new(&self.parts.get().tasks)
     }
 
     #[cfg(feature = "std")]
@@ -208,7 +206,7 @@ impl Future for Stopping {
         if self.core.is_stopping() {
             return Poll::Ready(());
         }
-        let parts = self.core.parts;
+        let parts = self.core.parts.get();
         let node = self.project().node.into_ref();
         node.wait(&parts.stop_waiters, &parts.tasks, cx);
         Poll::Pending

@@ -1,4 +1,4 @@
-//! Calls that do not fit a slot of the `calls` arena: by what they move, and by what they return.
+//! A call that moves more than a slot of the `calls` arena holds.
 kio::pool! {
     struct App;
     workers = 2,
@@ -12,8 +12,6 @@ async fn serve(worker: kio::Worker<App>) -> kio::Result<()> {
     Ok(())
 }
 
-fn main() -> kio::Result<()> {
-    let pool = App::start()?;
-    let _ = pool.on(0, async |_| [0u8; 2000])?;
-    pool.join()
+fn main() {
+    let _ = App::run();
 }

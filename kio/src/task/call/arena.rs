@@ -10,7 +10,7 @@ use core::task::{Context, Poll, Waker};
 use super::RoomQueue;
 use super::slot::{Answer, CallSlot, Handed, Inbox, Link, Room, WorkerSet};
 use crate::task::header::{State, VTable, drop_at, poll};
-use crate::task::{Header, Table, Tasks, WaitList, catch};
+use crate::task::{Header, Table, Tasks, WaitList, catch, let_go, wake};
 
 /// The call arena of a worker, and who of its own tasks waits for room in others'.
 pub(crate) struct Calls {
@@ -134,7 +134,7 @@ impl Tasks {
         // SAFETY: the caller vouches for it.
         let unused = unsafe { header.slot.clear() };
         self.pass_slot(nth);
-        drop(unused);
+        let_go(unused);
     }
 
     /// Gives a cleared slot to one who waits for it, or to the free ones.
@@ -288,9 +288,7 @@ impl Tasks {
             // SAFETY: both sides have left, and the caller emptied the body.
             unsafe { self.free_call(nth) };
         }
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        wake(waker);
     }
 
     /// Drops a closure that is not called.
