@@ -109,6 +109,8 @@ async fn echo(worker: Worker<Quiet>, mut conn: TcpStream) -> kio::Result<()> {
         let n = buf.put_some(rest);
         conn.push(buf).await?;
         conn.send(data.slice(data.len() / 2 + n..)).await?;
+        let other = 1 - worker.index();
+        assert_eq!(worker.on(other, async |worker| worker.index()).await?, other);
     }
     conn.close().await
 }
