@@ -246,6 +246,9 @@ fn names_are_made_moved_and_taken_away() {
         assert_eq!(a.identity(), b.identity());
         assert_eq!((a.links(), a.len(), a.mode() & 0o777), (2, 3, 0o600));
         assert_eq!(worker.stat(at("d/s")).await?.identity(), a.identity());
+        assert_eq!(&worker.read_link(at("d/s")).await?[..], b"a");
+        let text = worker.read_link(at("d/a")).await;
+        assert_eq!(text.err().and_then(|e| e.errno()), Some(22), "EINVAL: no link");
         assert_eq!(worker.stat_link(at("d/s")).await?.kind(), Kind::Symlink);
         assert_eq!(worker.stat(at("d")).await?.kind(), Kind::Directory);
         worker.rename(at("d/b"), at("d/c")).await?;
@@ -343,6 +346,53 @@ fn more_opens_than_handles_wait_in_line() {
 }
 
 #[test]
+fn a_full_read_has_room_left_at_the_end_only() {
+    let (pool, dir) = (pool(), Dir::new("full"));
+    let path = dir.path("a");
+    let bytes = kio_tests::pattern(3 * 8192 - 5);
+    fs::write(&path, &bytes).expect("writes");
+    from_both!(pool, async |worker, path, bytes| {
+        for options in [OpenOptions::new(), OpenOptions::new().try_direct()] {
+            let file = worker.open_with(&path, options).await?;
+            let (mut read, mut more) = (Vec::new(), true);
+            while more {
+                let buf = file.read_full_at(worker.buf().await?, read.len() as u64).await?;
+                more = buf.spare() == 0;
+                read.extend_from_slice(&buf);
+            }
+            assert!(read == bytes);
+            file.close().await?;
+        }
+        let file = worker.open(&path).await?;
+        let mut behind = worker.buf().await?;
+        behind.put(b"> ")?;
+        let behind = file.read_full_at(behind, 0).await?;
+        assert!(behind[..2] == *b"> " && behind[2..] == bytes[..8190]);
+        let end = file.read_full_at(worker.buf().await?, bytes.len() as u64).await?;
+        assert!(end.is_empty(), "nothing at the end");
+        Ok(())
+    });
+    ends_empty(pool);
+}
+
+#[test]
+fn a_file_system_with_no_way_past_the_cache_is_told_or_used_through_it() {
+    let pool = pool();
+    let path = PathBuf::from("/proc/self/status"); // no file of /proc takes direct I/O
+    from_both!(pool, async |worker, path| {
+        let direct = worker.open_with(&path, OpenOptions::new().direct()).await;
+        assert_eq!(direct.err().and_then(|e| e.errno()), Some(22), "EINVAL");
+        let file = worker.open_with(&path, OpenOptions::new().try_direct()).await?;
+        assert_eq!(file.block(), 1);
+        assert!(file.read_full_at(worker.buf().await?, 0).await?.starts_with(b"Name:"));
+        let missing = worker.open_with("/proc/missing", OpenOptions::new().try_direct()).await;
+        assert_eq!(missing.err().and_then(|e| e.errno()), Some(2), "ENOENT");
+        Ok(())
+    });
+    ends_empty(pool);
+}
+
+#[test]
 fn direct_reads_and_writes_are_aligned_or_a_typed_error() {
     let (pool, dir) = (pool(), Dir::new("direct"));
     let path = dir.path("a");
@@ -359,6 +409,7 @@ fn direct_reads_and_writes_are_aligned_or_a_typed_error() {
         assert_eq!(tail.len(), 10_000 - 8192);
         let cut = file.read_exact_at(worker.buf().await?, 8192, 4096).await;
         assert_eq!(cut.err(), Some(Error::EndOfFile));
+        assert!(file.block() >= 512 && file.block().is_power_of_two());
         let odd = file.read_at(worker.buf().await?, 100).await;
         assert!(matches!(odd, Err(Error::Misaligned { need: 512.. })), "{odd:?}");
         let mut behind = worker.buf().await?;
