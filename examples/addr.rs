@@ -1,4 +1,5 @@
 //! What the examples share: the address to listen on, given on the command line.
+#![allow(dead_code, reason = "an example may keep the address in a state of its own")]
 
 use std::net::SocketAddr;
 

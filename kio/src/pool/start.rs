@@ -163,9 +163,14 @@ fn raise_limits(config: &Config, workers: u32, features: Features) -> Result<()>
         let Rlimit { maximum, .. } = getrlimit(resource);
         let _ = setrlimit(resource, Rlimit { current: maximum, maximum });
     }
-    // A table may be as large as the limit; sockets kept as descriptors count one by one.
-    let tables = if features.direct { 1 } else { u64::from(workers) };
-    let need = u64::from(config.conns) * tables + OWN_DESCRIPTORS;
+    // A table may be as large as the limit; sockets kept as descriptors count one by one, and files
+    // always are.
+    let (conns, files) = (u64::from(config.conns), u64::from(config.files));
+    let need = match features.direct {
+        true => (conns + files).max(files * u64::from(workers)),
+        false => (conns + files) * u64::from(workers),
+    };
+    let need = need + OWN_DESCRIPTORS;
     match getrlimit(Resource::Nofile).current {
         Some(allowed) if allowed < need => Err(StartError::Descriptors { need, allowed }.into()),
         _ => Ok(()),
