@@ -48,11 +48,13 @@ pub(crate) struct Header {
     /// To be dropped at its next turn.
     pub(super) abort: Cell<bool>,
     pub(super) arena: Cell<u16>,
-    /// Index + 1 of the next ready task.
-    pub(super) next_ready: Cell<u32>,
+    /// The next ready task.
+    pub(super) next_ready: Cell<Option<&'static Self>>,
     /// Index + 1 of the next free slot of the arena.
     pub(super) next_free: Cell<u32>,
     pub(super) vtable: Cell<Option<&'static VTable>>,
+    /// Where its future or output is; set at each claim.
+    pub(super) body: Cell<*mut u8>,
     /// Who awaits the join handle.
     pub(super) join: Waiter,
     pub(super) remote: RemoteLink,
@@ -70,9 +72,10 @@ impl Header {
             crossing: Cell::new(false),
             abort: Cell::new(false),
             arena: Cell::new(0),
-            next_ready: Cell::new(0),
+            next_ready: Cell::new(None),
             next_free: Cell::new(0),
             vtable: Cell::new(None),
+            body: Cell::new(core::ptr::null_mut()),
             join: Waiter::new(),
             remote: RemoteLink::new(),
             tasks: AtomicPtr::new(core::ptr::null_mut()),

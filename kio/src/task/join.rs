@@ -72,7 +72,7 @@ impl<T> JoinHandle<T> {
             let (header, _) = tasks.body(index);
             if header.state.get() == State::Live {
                 header.abort.set(true);
-                tasks.ready(index);
+                tasks.ready(header);
             }
         }
     }

@@ -23,12 +23,11 @@ pub(crate) struct Tasks {
     pub(crate) owner: Owner,
     headers: Table<Header>,
     arenas: Table<Arena>,
-    /// The ready queue: index + 1 of its ends.
-    head: Cell<u32>,
-    tail: Cell<u32>,
-    ready: Cell<u32>,
-    /// Index + 1 of the task being polled.
-    current: Cell<u32>,
+    /// The ready queue: its ends.
+    head: Cell<Option<&'static Header>>,
+    tail: Cell<Option<&'static Header>>,
+    /// The task being polled.
+    current: Cell<Option<&'static Header>>,
     /// Whether spawning is refused, since the worker drops its tasks.
     pub(crate) closed: Cell<bool>,
     /// Who is told of failures.
@@ -58,10 +57,9 @@ impl Tasks {
             owner: Owner::new(),
             headers: Table::new(),
             arenas: Table::new(),
-            head: Cell::new(0),
-            tail: Cell::new(0),
-            ready: Cell::new(0),
-            current: Cell::new(0),
+            head: Cell::new(None),
+            tail: Cell::new(None),
+            current: Cell::new(None),
             closed: Cell::new(false),
             hook: Cell::new(None),
             remote: RemoteStack::new(),
@@ -138,50 +136,46 @@ impl Tasks {
 
     pub(super) fn body(&self, index: u32) -> (&'static Header, *mut u8) {
         let header = self.header(index);
-        (header, self.arena_of(header).body(index))
+        (header, header.body.get())
     }
 
     // ---- ready queue ----
 
     /// Queues a task of this worker to be polled, once.
     #[inline]
-    pub(crate) fn ready(&self, index: u32) {
-        let header = self.header(index);
-        if header.queued.replace(true) {
+    pub(crate) fn ready(&self, task: &'static Header) {
+        if task.queued.replace(true) {
             return;
         }
-        header.next_ready.set(0);
-        match self.tail.replace(index + 1) {
-            0 => self.head.set(index + 1),
-            tail => self.header(tail - 1).next_ready.set(index + 1),
+        task.next_ready.set(None);
+        match self.tail.replace(Some(task)) {
+            None => self.head.set(Some(task)),
+            Some(tail) => tail.next_ready.set(Some(task)),
         }
-        self.ready.set(self.ready.get() + 1);
     }
 
-    /// How many are queued.
+    /// Whether any is queued.
     #[inline]
-    pub(crate) fn ready_count(&self) -> u32 {
-        self.ready.get()
+    pub(crate) fn has_ready(&self) -> bool {
+        self.head.get().is_some()
     }
 
     #[inline]
-    fn pop_ready(&self) -> Option<u32> {
-        let index = self.head.get().checked_sub(1)?;
-        let header = self.header(index);
-        let next = header.next_ready.get();
+    fn pop_ready(&self) -> Option<&'static Header> {
+        let task = self.head.get()?;
+        let next = task.next_ready.get();
         self.head.set(next);
-        if next == 0 {
-            self.tail.set(0);
+        if next.is_none() {
+            self.tail.set(None);
         }
-        self.ready.set(self.ready.get() - 1);
-        header.queued.set(false);
-        Some(index)
+        task.queued.set(false);
+        Some(task)
     }
 
     /// Wakes the task with this header, from any thread.
     pub(super) fn wake(&'static self, header: &'static Header) {
         if self.owner.is_current() {
-            self.ready(header.index());
+            self.ready(header);
         } else {
             self.wake_remote(header);
         }
@@ -211,21 +205,20 @@ impl Tasks {
             |index| &self.header(index).remote,
             |index| {
                 self.counters.wakes.add(1);
-                self.ready(index);
+                self.ready(self.header(index));
             },
         );
     }
 
-    /// The index of the task being polled.
-    pub(super) fn current_index(&self) -> Option<u32> {
-        self.current.get().checked_sub(1)
+    /// The task being polled.
+    pub(super) fn current(&self) -> Option<&'static Header> {
+        self.current.get()
     }
 
-    /// The index of the task being polled, if `waker` is its own.
+    /// The task being polled, if `waker` is its own.
     #[inline]
-    pub(crate) fn current_if(&self, waker: &Waker) -> Option<u32> {
-        let index = self.current.get().checked_sub(1)?;
-        core::ptr::eq(waker::header_of(waker), self.header(index)).then_some(index)
+    pub(crate) fn current_if(&self, waker: &Waker) -> Option<&'static Header> {
+        self.current.get().filter(|task| core::ptr::eq(waker::header_of(waker), *task))
     }
 
     // ---- slots ----
@@ -286,6 +279,7 @@ impl Tasks {
         arena.live.set(arena.live.get() + 1);
         let header = self.header(index);
         header.arena.set(arena_index);
+        header.body.set(arena.body(index));
         header.state.set(State::Claimed);
         let live = self.counters.tasks.get() + 1;
         self.counters.tasks.set(live);
@@ -320,7 +314,7 @@ impl Tasks {
         header.joined.set(joined);
         header.abort.set(false);
         header.state.set(State::Live);
-        self.ready(index);
+        self.ready(header);
     }
 
     /// 5 and 6: gives a slot back whose body holds nothing any more.
@@ -367,47 +361,41 @@ impl Tasks {
     /// Polls the next ready task; false where none is.
     #[inline]
     pub(crate) fn poll_next(&self) -> bool {
-        let Some(index) = self.pop_ready() else {
+        let Some(task) = self.pop_ready() else {
             return false;
         };
-        let (header, body) = self.body(index);
-        if let Some(vtable) = header.vtable.get() {
-            self.poll_one(index, header, body, vtable);
+        if let Some(vtable) = task.vtable.get() {
+            self.poll_one(task, vtable);
         }
         true
     }
 
     #[inline]
-    fn poll_one(
-        &self,
-        index: u32,
-        header: &'static Header,
-        body: *mut u8,
-        vtable: &'static VTable,
-    ) {
+    fn poll_one(&self, header: &'static Header, vtable: &'static VTable) {
         if header.state.get() != State::Live {
             return;
         }
         if header.abort.get() {
-            self.drop_future(index);
+            self.drop_future(header.index());
             return;
         }
-        self.current.set(index + 1);
+        let body = header.body.get();
+        self.current.set(Some(header));
         let waker = ManuallyDrop::new(waker::waker(header));
         let mut cx = Context::from_waker(&waker);
         // SAFETY: the state says that the body holds a future of the type the table is for.
         let polled = catch(|| unsafe { (vtable.poll)(body, header, &mut cx) });
-        self.current.set(0);
+        self.current.set(None);
         match polled {
             Ok(poll) if poll.is_pending() => {}
-            Ok(_) => self.finish(index),
+            Ok(_) => self.finish(header.index()),
             Err(panic) => {
                 self.panicked(header, &panic);
                 if header.state.get() == State::Live {
-                    self.drop_future(index);
+                    self.drop_future(header.index());
                 } else {
                     header.state.set(State::Failed);
-                    self.finish(index);
+                    self.finish(header.index());
                 }
             }
         }

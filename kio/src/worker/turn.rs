@@ -227,7 +227,7 @@ impl<'a> Loop<'a> {
         let io = &parts.io;
         let can_push = io.has_submissions() || io.has_file_submissions() || parts.tasks.owes();
         // One who was nudged may look no more, and then the next in line is to be: another turn.
-        if parts.tasks.ready_count() > 0 || self.nudged || can_push || io.can_feed() {
+        if parts.tasks.has_ready() || self.nudged || can_push || io.can_feed() {
             return Wait::No;
         }
         let now = parts.timers.turn();
@@ -343,7 +343,7 @@ impl<'a> Loop<'a> {
         let parts = self.parts;
         let counters = &parts.tasks.counters;
         let idle =
-            counters.open.get() == 0 && !parts.io.is_accepting() && parts.tasks.ready_count() == 0;
+            counters.open.get() == 0 && !parts.io.is_accepting() && !parts.tasks.has_ready();
         idle || parts.shared().phase() >= Phase::Dropping || parts.timers.turn() >= self.drain_until
     }
 

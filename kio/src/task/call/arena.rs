@@ -110,7 +110,7 @@ impl Tasks {
 
     /// Whether the code that runs is part of a call.
     pub(super) fn in_call(&self) -> bool {
-        self.current_index().is_some_and(|index| self.is_call(index))
+        self.current().is_some_and(|task| self.is_call(task.index()))
     }
 
     // ---- from any thread ----
@@ -243,7 +243,7 @@ impl Tasks {
                 header.joined.set(false);
                 header.abort.set(false);
                 header.state.set(State::Live);
-                self.ready(index);
+                self.ready(header);
             }
             Err(panic) => {
                 self.panicked(header, &panic);
