@@ -206,7 +206,7 @@ impl Store {
     #[inline]
     pub(crate) fn taken(&self, id: u16) -> Option<u32> {
         let index = u32::from(id);
-        let header = self.headers.get().get(usize::from(id))?;
+        let header = self.headers.find(usize::from(id))?;
         if header.state.get() != State::InRing {
             return None;
         }

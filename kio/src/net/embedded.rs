@@ -13,7 +13,6 @@ use super::tcp::Socket;
 use super::{OwnedRecvHalf, OwnedSendHalf, TcpRecvHalf, TcpSendHalf, TcpStream};
 use crate::buf::Buf;
 use crate::error::Error;
-use crate::op::Received;
 
 impl embedded_io_async::Error for Error {
     fn kind(&self) -> ErrorKind {
@@ -83,11 +82,7 @@ async fn read(socket: Socket, into: &mut [u8]) -> Result<usize, Error> {
         if n > 0 {
             return Poll::Ready(Ok(n));
         }
-        match io.wait_received(socket.at, cx) {
-            Received::Failed(error) => Poll::Ready(Err(error)),
-            Received::Nothing => Poll::Pending,
-            Received::Data(_) | Received::End => Poll::Ready(Ok(0)),
-        }
+        io.wait_received(socket.at, cx).map_ok(|()| 0)
     });
     socket.within_recv_timeout(read).await?
 }

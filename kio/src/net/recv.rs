@@ -8,7 +8,6 @@ use core::time::Duration;
 use super::tcp::Socket;
 use crate::buf::{Buf, BufMut};
 use crate::error::{Error, Result};
-use crate::op::Received;
 use crate::task::WaitNode;
 use crate::worker::Parts;
 
@@ -29,6 +28,27 @@ impl Recv<'_> {
     pub(super) fn new(socket: Socket, idle: bool) -> Self {
         Self { socket, idle, timed: false, _stream: PhantomData }
     }
+
+    /// Nothing is queued: ends, or waits. Apart from `poll`, so that taking what is there is inlined
+    /// where it is awaited.
+    #[inline(never)]
+    fn wait(&mut self, parts: &'static Parts, cx: &Context<'_>) -> Poll<Result<()>> {
+        let at = self.socket.at;
+        let ends = self.idle && parts.stopping.get();
+        if ends && parts.io.is_quiet(at) {
+            return Poll::Ready(Ok(()));
+        }
+        let waited = parts.io.wait_received(at, cx);
+        if waited.is_ready() {
+            return waited;
+        }
+        if ends && !parts.io.waits_for_buffer(at) {
+            // A request may lie in the socket already: the next turn tells.
+            cx.waker().wake_by_ref();
+        }
+        let timer = (parts.io.recv_timer(at), parts.io.recv_timeout(at));
+        wait_at_most(parts, timer, &mut self.timed, cx)
+    }
 }
 
 impl Future for Recv<'_> {
@@ -38,23 +58,9 @@ impl Future for Recv<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let parts = this.socket.core.parts()?;
-        let at = this.socket.at;
-        let ends = this.idle && parts.stopping.get();
-        if ends && parts.io.is_quiet(at) {
-            return Poll::Ready(Ok(None));
-        }
-        match parts.io.receive(at, cx) {
-            Received::Data(buf) => Poll::Ready(Ok(Some(buf))),
-            Received::End => Poll::Ready(Ok(None)),
-            Received::Failed(error) => Poll::Ready(Err(error)),
-            Received::Nothing => {
-                if ends && !parts.io.waits_for_buffer(at) {
-                    // A request may lie in the socket already: the next turn tells.
-                    cx.waker().wake_by_ref();
-                }
-                let timer = (parts.io.recv_timer(at), parts.io.recv_timeout(at));
-                wait_at_most(parts, timer, &mut this.timed, cx)
-            }
+        match parts.io.receive(this.socket.at) {
+            Some(buf) => Poll::Ready(Ok(Some(buf))),
+            None => this.wait(parts, cx).map_ok(|()| None),
         }
     }
 }
@@ -89,14 +95,12 @@ impl Future for RecvInto<'_> {
             0 => {}
             n => return Poll::Ready(Ok(n)),
         }
-        match parts.io.wait_received(at, cx) {
-            Received::Failed(error) => Poll::Ready(Err(error)),
-            Received::Nothing => {
-                let timer = (parts.io.recv_timer(at), parts.io.recv_timeout(at));
-                wait_at_most(parts, timer, &mut this.timed, cx)
-            }
-            Received::Data(_) | Received::End => Poll::Ready(Ok(0)),
+        let waited = parts.io.wait_received(at, cx);
+        if waited.is_ready() {
+            return waited.map_ok(|()| 0);
         }
+        let timer = (parts.io.recv_timer(at), parts.io.recv_timeout(at));
+        wait_at_most(parts, timer, &mut this.timed, cx)
     }
 }
 

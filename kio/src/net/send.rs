@@ -8,6 +8,7 @@ use super::recv::wait_at_most;
 use super::tcp::Socket;
 use crate::error::{Error, Result};
 use crate::op::Out;
+use crate::worker::Parts;
 
 /// Pushes, flushes, or both; see `TcpStream::send`.
 ///
@@ -27,6 +28,34 @@ impl Send<'_> {
     pub(super) fn new(socket: Socket, out: Option<Out>, flush: bool) -> Self {
         Self { socket, out, flush, timed: false, _stream: PhantomData }
     }
+
+    /// Pushes what is not pushed yet, then sends and waits. Apart from `poll`, so that the look
+    /// whether all is out is inlined where it is awaited.
+    #[inline(never)]
+    fn go_on(&mut self, parts: &'static Parts, cx: &Context<'_>) -> Poll<Result<()>> {
+        let (io, at) = (&parts.io, self.socket.at);
+        if let Some(out) = self.out.take() {
+            io.writable(at)?;
+            match io.push_out(at, out) {
+                Err(out) => self.out = Some(out),
+                Ok(()) if !self.flush => {
+                    io.flush_if_short(at);
+                    return Poll::Ready(Ok(()));
+                }
+                // There was nothing in it.
+                Ok(()) if let Some(sent) = io.flushed(at) => return Poll::Ready(sent),
+                Ok(()) => {}
+            }
+        }
+        io.flush(at, cx);
+        let timer = (io.send_timer(at), io.send_timeout(at));
+        let late = wait_at_most(parts, timer, &mut self.timed, cx);
+        if late.is_ready() {
+            // Part of what is in flight may be out already: nothing may follow it.
+            io.cut(at);
+        }
+        late
+    }
 }
 
 impl Future for Send<'_> {
@@ -36,30 +65,10 @@ impl Future for Send<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let parts = this.socket.core.parts()?;
-        let (io, at) = (&parts.io, this.socket.at);
-        if let Some(out) = this.out.take() {
-            io.writable(at)?;
-            if let Err(out) = io.push_out(at, out) {
-                this.out = Some(out);
-                io.start_flush(at);
-                io.wait_out(at, cx);
-            } else if !this.flush {
-                io.flush_if_short(at);
-                return Poll::Ready(Ok(()));
-            }
+        match parts.io.flushed(this.socket.at).filter(|_| this.out.is_none()) {
+            Some(sent) => Poll::Ready(sent),
+            None => this.go_on(parts, cx),
         }
-        if this.out.is_none()
-            && let Poll::Ready(sent) = io.poll_flush(at, cx)
-        {
-            return Poll::Ready(sent);
-        }
-        let timer = (io.send_timer(at), io.send_timeout(at));
-        let late = wait_at_most(parts, timer, &mut this.timed, cx);
-        if late.is_ready() {
-            // Part of what is in flight may be out already: nothing may follow it.
-            io.cut(at);
-        }
-        late
     }
 }
 

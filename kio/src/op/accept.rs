@@ -117,7 +117,7 @@ impl Io {
         cx: &Context<'_>,
     ) -> Poll<Result<Accepted>> {
         let listener = self.listener(index);
-        if let Some(at) = listener.queue.pop(self.sockets.get()) {
+        if let Some(at) = listener.queue.pop(&self.sockets) {
             node.leave();
             listener.waiting.set(false);
             listener.queued.set(listener.queued.get() - 1);
@@ -281,7 +281,7 @@ impl Io {
         let waited = self.turn.get().wrapping_sub(listener.armed_at.get()) > 1;
         let batch = listener.batch.get();
         listener.batch.set(if waited { (batch / 2).max(1) } else { (batch * 2).min(BATCH_MAX) });
-        listener.queue.push(self.sockets.get(), at);
+        listener.queue.push(&self.sockets, at);
         listener.queued.set(listener.queued.get() + 1);
         listener.waiter.wake(self.tasks());
     }
@@ -351,7 +351,7 @@ impl Io {
         self.disarm(index);
         // Ends the listening now: clients are refused, not left to wait for nobody.
         close_fd(listener.fd.replace(-1));
-        while let Some(at) = listener.queue.pop(self.sockets.get()) {
+        while let Some(at) = listener.queue.pop(&self.sockets) {
             listener.queued.set(listener.queued.get() - 1);
             self.close(at);
         }

@@ -5,7 +5,7 @@ use core::task::{Context, Poll};
 
 use super::Io;
 use super::slot::Kind;
-use super::socket::{State, control_op, flag, recv_op, send_op};
+use super::socket::{Socket, State, control_op, flag, recv_op, send_op};
 use crate::error::{Error, Result};
 use crate::ring::sys::close_fd;
 use crate::task::WaitNode;
@@ -103,7 +103,7 @@ impl Io {
         if !self.is_busy(send_op(at)) {
             self.drop_outbox(at);
         }
-        self.close_if_idle(at);
+        self.close_if_idle(at, socket);
     }
 
     /// Another handle of the connection.
@@ -119,14 +119,14 @@ impl Io {
             self.close(at);
         } else if sends && socket.state.get() == State::Open && !socket.has(flag::WRITE_CLOSED) {
             socket.set(flag::WRITE_CLOSED | flag::SHUT_PENDING);
-            self.start_flush(at);
-            self.shut_if_pending(at);
+            self.start_send(at, socket);
+            self.shut_if_pending(at, socket);
         }
     }
 
     /// Ends the write side of a send half that is gone, once all it had pushed is out.
-    pub(super) fn shut_if_pending(&self, at: u32) {
-        let socket = self.socket(at);
+    #[inline]
+    pub(super) fn shut_if_pending(&self, at: u32, socket: &Socket) {
         if socket.has(flag::SHUT_PENDING)
             && !self.is_busy(send_op(at))
             && !self.is_busy(control_op(at))
@@ -144,8 +144,7 @@ impl Io {
 
     /// Goes on with closing once no operation of the socket runs.
     #[inline]
-    pub(super) fn close_if_idle(&self, at: u32) {
-        let socket = self.socket(at);
+    pub(super) fn close_if_idle(&self, at: u32, socket: &Socket) {
         if socket.state.get() != State::Closing
             || self.is_busy(recv_op(at))
             || self.is_busy(send_op(at))
@@ -158,13 +157,6 @@ impl Io {
         } else {
             self.free_socket(at);
         }
-    }
-
-    /// A mark for buffers: which connection of which slot. A worker has fewer than 65,535 sockets,
-    /// as each counts three times in the completion queue.
-    #[inline]
-    pub(super) fn account(&self, at: u32) -> u32 {
-        self.socket(at).generation.get() << 16 | (at + 1)
     }
 
     /// Which connection the slot holds now; another number once this one is closed.
@@ -217,10 +209,6 @@ impl Io {
         self.cancel(recv_op(at));
         self.fail_sends(at, libc::ECONNRESET);
         socket.rx_waiter.wake(self.tasks());
-    }
-
-    pub(super) fn error_of(&self, at: u32, doing: &'static str, errno: i32) -> Error {
-        if self.socket(at).has(flag::STALLED) { Error::Stalled } else { Error::os(doing, errno) }
     }
 
     /// Closes every listener and every socket, as the worker ends.

@@ -5,7 +5,7 @@ use core::cell::Cell;
 use super::file::Files;
 use super::list::List;
 use super::slot::{Kind, State, Tag};
-use super::{Listener, OutEntry, Outbox, Slot, Socket};
+use super::{Listener, OutEntry, Slot, Socket};
 use crate::buf::Store;
 use crate::error::Held;
 use crate::metrics::Counters;
@@ -17,7 +17,6 @@ use crate::task::{Table, Tasks, WaitList};
 pub(crate) struct IoMemory {
     pub(crate) slots: &'static [Slot],
     pub(crate) sockets: &'static [Socket],
-    pub(crate) outboxes: &'static [Outbox],
     /// `outbox` entries a socket, and the buffer (index + 1) each holds.
     pub(crate) entries: &'static [OutEntry],
     pub(crate) entry_bufs: &'static [Cell<u32>],
@@ -30,7 +29,6 @@ pub(crate) struct Io {
     pub(crate) files: Files,
     pub(super) slots: Table<Slot>,
     pub(super) sockets: Table<Socket>,
-    outboxes: Table<Outbox>,
     pub(super) entries: Table<OutEntry>,
     pub(super) entry_bufs: Table<Cell<u32>>,
     pub(super) listeners: Table<Listener>,
@@ -70,7 +68,6 @@ impl Io {
             files: Files::new(),
             slots: Table::new(),
             sockets: Table::new(),
-            outboxes: Table::new(),
             entries: Table::new(),
             entry_bufs: Table::new(),
             listeners: Table::new(),
@@ -104,7 +101,6 @@ impl Io {
         self.tasks.set(Some(tasks));
         self.slots.set(memory.slots);
         self.sockets.set(memory.sockets);
-        self.outboxes.set(memory.outboxes);
         self.entries.set(memory.entries);
         self.entry_bufs.set(memory.entry_bufs);
         self.listeners.set(memory.listeners);
@@ -146,11 +142,6 @@ impl Io {
         }
     }
 
-    #[inline]
-    pub(super) fn outbox_of(&self, socket: u32) -> &'static Outbox {
-        self.outboxes.at(socket as usize)
-    }
-
     /// Operations in the kernel.
     pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.get()
@@ -185,7 +176,7 @@ impl Io {
 
     #[inline]
     fn complete_op(&self, index: u32, generation: u32, cqe: Cqe) {
-        let slot = match self.slots.get().get(index as usize) {
+        let slot = match self.slots.find(index as usize) {
             Some(slot)
                 if slot.generation.get() == generation
                     && !matches!(slot.state.get(), State::Free | State::Queued) =>
@@ -200,25 +191,27 @@ impl Io {
         if !cqe.more() {
             self.retire(index, slot);
         }
-        let socket = index / super::OPS_A_SOCKET;
+        let at = index / super::OPS_A_SOCKET;
+        let socket = self.socket(at);
         match kind {
-            Kind::Recv => self.recv_completed(socket, cqe, buffer),
-            Kind::Send => self.send_completed(socket, cqe.result),
-            Kind::Accept => self.accept_completed(socket, cqe.result),
-            Kind::Install => self.install_completed(socket, cqe.result),
-            Kind::Connect | Kind::Shutdown => self.control_completed(socket, kind, cqe.result),
-            Kind::Close => self.free_socket(socket),
+            Kind::Recv => self.recv_completed(at, socket, cqe, buffer),
+            Kind::Send => self.send_completed(at, socket, cqe.result),
+            Kind::Accept => self.accept_completed(at, cqe.result),
+            Kind::Install => self.install_completed(at, cqe.result),
+            Kind::Connect | Kind::Shutdown => self.control_completed(at, kind, cqe.result),
+            Kind::Close => self.free_socket(at),
             Kind::None => {}
         }
         if !cqe.more() {
-            self.close_if_idle(socket);
+            self.close_if_idle(at, socket);
         }
     }
 
     /// The terminal completion arrived: the slot is free again.
+    #[inline]
     fn retire(&self, index: u32, slot: &'static Slot) {
         if slot.state.get() == State::Cancelling {
-            self.cleanup.leave(self.slots.get(), index);
+            self.cleanup.leave(&self.slots, index);
         }
         slot.state.set(State::Free);
         slot.kind.set(Kind::None);

@@ -1,7 +1,7 @@
 //! The submit queue: operations wait here, linked through their slots, and become SQEs when the
 //! ring has room. So a full ring is never seen above this file.
 
-use super::slot::{Kind, State, Tag};
+use super::slot::{Kind, Slot, State, Tag};
 use super::socket::flag;
 use super::{CANCELS_MAX, Io, OPS_A_SOCKET};
 use crate::ring::Sqe;
@@ -15,7 +15,7 @@ impl Io {
         slot.state.set(State::Queued);
         slot.kind.set(kind);
         let queue = if kind == Kind::Close { &self.cleanup } else { &self.work };
-        queue.push(self.slots.get(), index);
+        queue.push(&self.slots, index);
     }
 
     /// Whether the slot's operation is queued or in the kernel.
@@ -36,14 +36,14 @@ impl Io {
         let slot = self.slot(index);
         match slot.state.get() {
             State::Queued => {
-                self.work.leave(self.slots.get(), index);
+                self.work.leave(&self.slots, index);
                 slot.state.set(State::Free);
                 slot.kind.set(Kind::None);
                 true
             }
             State::Submitted => {
                 slot.state.set(State::Cancelling);
-                self.cleanup.push(self.slots.get(), index);
+                self.cleanup.push(&self.slots, index);
                 false
             }
             State::Free | State::Cancelling | State::Cancelled => false,
@@ -65,21 +65,24 @@ impl Io {
     /// 2: the next submission, clean-up first.
     #[inline]
     pub(crate) fn next_sqe(&self) -> Option<Sqe> {
-        if let Some(index) = self.next_cleanup() {
-            self.cleanup.leave(self.slots.get(), index);
-            return Some(self.cleanup_sqe(index));
-        }
-        let Some(index) = self.work.pop(self.slots.get()) else {
-            return self.next_file_cancel();
+        let index = match self.next_cleanup() {
+            Some(index) => {
+                self.cleanup.leave(&self.slots, index);
+                index
+            }
+            None => match self.work.pop(&self.slots) {
+                Some(index) => index,
+                None => return self.next_file_cancel(),
+            },
         };
-        Some(self.push(index))
+        let slot = self.slot(index);
+        Some(match slot.state.get() {
+            State::Cancelling => self.cancel_sqe(index, slot),
+            _ => self.push(index, slot),
+        })
     }
 
-    fn cleanup_sqe(&self, index: u32) -> Sqe {
-        let slot = self.slot(index);
-        if slot.state.get() != State::Cancelling {
-            return self.push(index);
-        }
+    fn cancel_sqe(&self, index: u32, slot: &Slot) -> Sqe {
         slot.state.set(State::Cancelled);
         self.cancels.set(self.cancels.get() + 1);
         let target = Tag::Op { slot: index, generation: slot.generation.get() };
@@ -88,8 +91,7 @@ impl Io {
 
     /// Writes a queued operation's SQE; from here on the kernel has it.
     #[inline]
-    fn push(&self, index: u32) -> Sqe {
-        let slot = self.slot(index);
+    fn push(&self, index: u32, slot: &Slot) -> Sqe {
         slot.state.set(State::Submitted);
         self.in_flight.set(self.in_flight.get() + 1);
         let at = index / OPS_A_SOCKET;

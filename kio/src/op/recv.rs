@@ -7,25 +7,16 @@
 
 use core::cell::Cell;
 use core::pin::Pin;
-use core::task::Context;
+use core::task::{Context, Poll};
 use core::time::Duration;
 
 use super::Io;
 use super::slot::Kind;
-use super::socket::{State, flag, recv_op};
-use crate::buf::{Buf, BufMut};
-use crate::error::Error;
+use super::socket::{Socket, State, flag, recv_op};
+use crate::buf::{Buf, BufMut, Header};
+use crate::error::Result;
 use crate::ring::{Cqe, Sqe};
 use crate::task::WaitNode;
-
-/// What a receive finds.
-pub(crate) enum Received {
-    Data(Buf),
-    End,
-    Failed(Error),
-    /// Nothing yet; the caller is woken when there is.
-    Nothing,
-}
 
 fn span(millis: &Cell<u32>) -> Option<Duration> {
     (millis.get() != 0).then(|| Duration::from_millis(millis.get().into()))
@@ -41,29 +32,25 @@ const CANCELED: i32 = -libc::ECANCELED;
 impl Io {
     /// Takes the next received bytes of a socket.
     #[inline]
-    pub(crate) fn receive(&'static self, at: u32, cx: &Context<'_>) -> Received {
-        if let Some(index) = self.pop_received(at) {
-            let header = self.bufs.header(index);
-            let (start, len) = (header.start.get(), header.len.get());
-            return Received::Data(Buf::adopt(&self.bufs, index, start, len));
-        }
-        self.wait_received(at, cx)
+    pub(crate) fn receive(&'static self, at: u32) -> Option<Buf> {
+        let (index, header) = self.pop_received(self.socket(at))?;
+        Some(Buf::adopt(&self.bufs, index, header.start.get(), header.len.get()))
     }
 
-    /// What there is to say of a socket whose queue is empty; where that is nothing, the caller is
-    /// woken when it changes.
+    /// What there is to say of a socket whose queue is empty: its end, why it failed, or nothing;
+    /// then the caller is woken when that changes.
     #[inline]
-    pub(crate) fn wait_received(&self, at: u32, cx: &Context<'_>) -> Received {
+    pub(crate) fn wait_received(&self, at: u32, cx: &Context<'_>) -> Poll<Result<()>> {
         let socket = self.socket(at);
         if socket.rx_error.get() != 0 {
-            return Received::Failed(self.error_of(at, "receive", socket.rx_error.get()));
+            return Poll::Ready(Err(socket.error_of("receive", socket.rx_error.get())));
         }
         if socket.has(flag::EOF) {
-            return Received::End;
+            return Poll::Ready(Ok(()));
         }
         socket.rx_waiter.register(self.tasks(), cx);
-        self.arm(at);
-        Received::Nothing
+        self.arm(at, socket);
+        Poll::Pending
     }
 
     /// Wakes all who wait to receive, to see that the worker stops.
@@ -107,8 +94,7 @@ impl Io {
 
     /// Starts receiving, unless it runs, waits for buffers or has ended.
     #[inline]
-    fn arm(&self, at: u32) {
-        let socket = self.socket(at);
+    fn arm(&self, at: u32, socket: &Socket) {
         let open = socket.state.get() == State::Open;
         if open && !self.is_busy(recv_op(at)) && !socket.has(flag::STARVED) {
             self.submit(recv_op(at), Kind::Recv);
@@ -129,11 +115,19 @@ impl Io {
         Sqe::recv(self.file(at), plenty, 0)
     }
 
-    pub(super) fn recv_completed(&self, at: u32, cqe: Cqe, buffer: Option<u32>) {
-        let socket = self.socket(at);
+    #[inline]
+    pub(super) fn recv_completed(
+        &self,
+        at: u32,
+        socket: &'static Socket,
+        cqe: Cqe,
+        buffer: Option<u32>,
+    ) {
         let open = socket.state.get() == State::Open && !socket.has(flag::STALLED);
         match (cqe.result, buffer) {
-            (n @ 1.., Some(index)) if open => self.queue_received(at, index, n as u32, cqe.more()),
+            (n @ 1.., Some(index)) if open => {
+                self.queue_received(at, socket, index, n as u32, cqe.more());
+            }
             (_, Some(index)) => {
                 self.bufs.release(index);
                 self.recv_ended(at, cqe.result, open);
@@ -156,22 +150,22 @@ impl Io {
     }
 
     #[inline]
-    fn queue_received(&self, at: u32, index: u32, n: u32, more: bool) {
-        let socket = self.socket(at);
+    fn queue_received(&self, at: u32, socket: &Socket, index: u32, n: u32, more: bool) {
         self.counters().received.add(u64::from(n));
         socket.moved.set(self.now_ms.get());
-        if !self.join_received(at, index, n) {
+        if !self.join_received(socket, index, n) {
             let header = self.bufs.header(index);
             header.start.set(0);
             header.len.set(n);
             header.next.set(0);
-            header.account.set(self.account(at));
+            header.account.set(socket.account(at));
             match socket.rx_tail.replace(index + 1) {
                 0 => socket.rx_head.set(index + 1),
                 tail => self.bufs.header(tail - 1).next.set(index + 1),
             }
-            socket.rx_count.set(socket.rx_count.get() + 1);
-            if more && socket.rx_count.get() >= self.window.get() {
+            let count = socket.rx_count.get() + 1;
+            socket.rx_count.set(count);
+            if more && count >= self.window.get() {
                 self.cancel(recv_op(at));
             }
         }
@@ -181,8 +175,8 @@ impl Io {
     /// Copies a small payload behind the last queued one, if there is room, and frees its buffer:
     /// segments of one byte must not hold a buffer each.
     #[inline]
-    fn join_received(&self, at: u32, index: u32, n: u32) -> bool {
-        let tail = self.socket(at).rx_tail.get();
+    fn join_received(&self, socket: &Socket, index: u32, n: u32) -> bool {
+        let tail = socket.rx_tail.get();
         if tail == 0 || n > self.bufs.size() / 8 {
             return false;
         }
@@ -202,16 +196,17 @@ impl Io {
         true
     }
 
-    fn pop_received(&self, at: u32) -> Option<u32> {
-        let socket = self.socket(at);
+    #[inline]
+    fn pop_received(&self, socket: &Socket) -> Option<(u32, &'static Header)> {
         let index = socket.rx_head.get().checked_sub(1)?;
-        let next = self.bufs.header(index).next.replace(0);
+        let header = self.bufs.header(index);
+        let next = header.next.replace(0);
         socket.rx_head.set(next);
         if next == 0 {
             socket.rx_tail.set(0);
         }
         socket.rx_count.set(socket.rx_count.get() - 1);
-        Some(index)
+        Some((index, header))
     }
 
     /// Lets `copy` take received bytes, which tells how many it took; the rest stays in the queue.
@@ -232,7 +227,7 @@ impl Io {
                 header.len.set(len - n as u32);
                 break;
             }
-            if let Some(index) = self.pop_received(at) {
+            if let Some((index, _)) = self.pop_received(socket) {
                 self.bufs.release(index);
             }
         }
@@ -243,7 +238,7 @@ impl Io {
     pub(crate) fn receive_into(&self, at: u32, into: &mut BufMut) -> usize {
         let copied = self.receive_with(at, |bytes| into.put_some(bytes));
         if copied > 0 {
-            self.bufs.header(into.index()).account.set(self.account(at));
+            self.bufs.header(into.index()).account.set(self.socket(at).account(at));
         }
         copied
     }
@@ -266,7 +261,7 @@ impl Io {
     }
 
     pub(super) fn drop_received(&self, at: u32) {
-        while let Some(index) = self.pop_received(at) {
+        while let Some((index, _)) = self.pop_received(self.socket(at)) {
             self.bufs.release(index);
         }
     }
@@ -284,7 +279,7 @@ impl Io {
         if socket.rx_count.get() == 0 && !socket.has(flag::STARVED) {
             socket.set(flag::STARVED);
             socket.starved_at.set(self.now_ms.get());
-            self.starved.push(self.sockets.get(), at);
+            self.starved.push(&self.sockets, at);
         }
     }
 
@@ -292,7 +287,7 @@ impl Io {
         let socket = self.socket(at);
         if socket.has(flag::STARVED) {
             socket.unset(flag::STARVED);
-            self.starved.leave(self.sockets.get(), at);
+            self.starved.leave(&self.sockets, at);
         }
     }
 
@@ -310,9 +305,10 @@ impl Io {
                 return;
             };
             self.leave_starved(at);
-            self.arm(at);
+            let socket = self.socket(at);
+            self.arm(at, socket);
             // While the pool stops, who waits between requests looks whether one is there.
-            self.socket(at).rx_waiter.wake(self.tasks());
+            socket.rx_waiter.wake(self.tasks());
         }
     }
 

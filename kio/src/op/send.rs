@@ -4,10 +4,10 @@
 //! goes out whole. Only a send timeout cuts a send off; as part of it may have gone out, nothing may
 //! follow it.
 
-use core::task::{Context, Poll};
+use core::task::Context;
 
 use super::slot::Kind;
-use super::socket::{State, flag, send_op};
+use super::socket::{Socket, State, flag, send_op};
 use super::{Io, Out, OutEntry};
 use crate::buf::BufMut;
 use crate::error::{Error, Result};
@@ -16,18 +16,30 @@ use crate::ring::Sqe;
 /// In `tx_error`: an earlier send was cut off.
 const CUT: i32 = i32::MAX;
 
+impl Socket {
+    /// Whether the write half still takes bytes.
+    #[inline]
+    fn writable(&self) -> Result<()> {
+        let open = self.state.get() == State::Open && !self.has(flag::WRITE_CLOSED);
+        if open && self.tx_error.get() == 0 { Ok(()) } else { Err(self.refusal()) }
+    }
+
+    #[cold]
+    fn refusal(&self) -> Error {
+        match self.tx_error.get() {
+            _ if self.state.get() != State::Open => Error::Stopped,
+            _ if self.has(flag::WRITE_CLOSED) => Error::WriteClosed,
+            CUT => Error::WriteCut,
+            errno => self.error_of("send", errno),
+        }
+    }
+}
+
 impl Io {
     /// Whether the write half still takes bytes.
     #[inline]
     pub(crate) fn writable(&self, at: u32) -> Result<()> {
-        let socket = self.socket(at);
-        match socket.tx_error.get() {
-            _ if socket.state.get() != State::Open => Err(Error::Stopped),
-            _ if socket.has(flag::WRITE_CLOSED) => Err(Error::WriteClosed),
-            0 => Ok(()),
-            CUT => Err(Error::WriteCut),
-            errno => Err(self.error_of(at, "send", errno)),
-        }
+        self.socket(at).writable()
     }
 
     /// Adds to the outbox; gives it back where that is full.
@@ -36,38 +48,40 @@ impl Io {
         if out.is_empty() {
             return Ok(());
         }
-        if self.outbox_of(at).len.get() == self.outbox.get() {
+        let socket = self.socket(at);
+        if socket.outbox.len.get() == self.outbox.get() {
             return Err(out);
         }
         match out {
-            Out::Static(bytes) => self.push_entry(at, bytes.as_ptr(), bytes.len(), 0),
+            Out::Static(bytes) => self.push_entry(at, socket, bytes.as_ptr(), bytes.len(), 0),
             Out::Buf(buf) => {
                 assert!(core::ptr::eq(buf.store(), &self.bufs), "a buffer of another worker");
                 let (index, bytes, len) = buf.into_parts();
-                self.bufs.header(index).account.set(self.account(at));
-                self.push_entry(at, bytes, len as usize, index + 1);
+                self.bufs.header(index).account.set(socket.account(at));
+                self.push_entry(at, socket, bytes, len as usize, index + 1);
             }
         }
-        self.socket(at).unset(flag::JOINABLE);
+        socket.unset(flag::JOINABLE);
         Ok(())
     }
 
     /// Adds a buffer of ours that later copies may join.
     pub(crate) fn push_joinable(&self, at: u32, buf: BufMut) -> core::result::Result<(), BufMut> {
-        if self.outbox_of(at).len.get() == self.outbox.get() {
+        let socket = self.socket(at);
+        if socket.outbox.len.get() == self.outbox.get() {
             return Err(buf);
         }
         let (index, bytes, len) = buf.freeze().into_parts();
-        self.bufs.header(index).account.set(self.account(at));
-        self.push_entry(at, bytes, len as usize, index + 1);
-        self.socket(at).set(flag::JOINABLE);
+        self.bufs.header(index).account.set(socket.account(at));
+        self.push_entry(at, socket, bytes, len as usize, index + 1);
+        socket.set(flag::JOINABLE);
         Ok(())
     }
 
     #[inline]
-    fn push_entry(&self, at: u32, base: *const u8, len: usize, buf: u32) {
-        let outbox = self.outbox_of(at);
-        let place = self.entry_index(at, outbox.len.get());
+    fn push_entry(&self, at: u32, socket: &Socket, base: *const u8, len: usize, buf: u32) {
+        let outbox = &socket.outbox;
+        let place = self.entry_index(at, socket, outbox.len.get());
         let entry = self.entries.at(place);
         entry.base.set(base);
         entry.len.set(len);
@@ -77,9 +91,9 @@ impl Io {
 
     /// The table's index of the `nth` entry from the head.
     #[inline]
-    fn entry_index(&self, at: u32, nth: u16) -> usize {
+    fn entry_index(&self, at: u32, socket: &Socket, nth: u16) -> usize {
         let size = self.outbox.get();
-        let mut place = self.outbox_of(at).head.get() + nth;
+        let mut place = socket.outbox.head.get() + nth;
         if place >= size {
             place -= size;
         }
@@ -89,12 +103,12 @@ impl Io {
     /// Copies bytes behind the last entry, where that is a buffer of ours with room that is not in
     /// flight. Returns how many.
     pub(crate) fn join_out(&self, at: u32, bytes: &[u8]) -> usize {
-        let outbox = self.outbox_of(at);
-        let joinable = self.socket(at).has(flag::JOINABLE);
-        if !joinable || outbox.len.get() == outbox.in_flight.get() {
+        let socket = self.socket(at);
+        let outbox = &socket.outbox;
+        if !socket.has(flag::JOINABLE) || outbox.len.get() == outbox.in_flight.get() {
             return 0;
         }
-        let place = self.entry_index(at, outbox.len.get() - 1);
+        let place = self.entry_index(at, socket, outbox.len.get() - 1);
         let entry = self.entries.at(place);
         let Some(index) = self.entry_bufs.at(place).get().checked_sub(1) else {
             return 0;
@@ -112,12 +126,14 @@ impl Io {
     }
 
     /// Sends what was pushed, until all of it is out.
-    #[inline]
     pub(crate) fn start_flush(&self, at: u32) {
-        let outbox = self.outbox_of(at);
-        let socket = self.socket(at);
+        self.start_send(at, self.socket(at));
+    }
+
+    #[inline]
+    pub(super) fn start_send(&self, at: u32, socket: &Socket) {
         let sound = socket.state.get() == State::Open && socket.tx_error.get() == 0;
-        if sound && outbox.len.get() > 0 && !self.is_busy(send_op(at)) {
+        if sound && socket.outbox.len.get() > 0 && !self.is_busy(send_op(at)) {
             socket.sent_at.set(self.now_ms.get());
             self.submit(send_op(at), Kind::Send);
         }
@@ -131,32 +147,32 @@ impl Io {
         }
     }
 
-    /// Waits until the outbox is empty, or has failed.
+    /// How sending went, once the outbox is empty or has failed.
     #[inline]
-    pub(crate) fn poll_flush(&self, at: u32, cx: &Context<'_>) -> Poll<Result<()>> {
-        let outbox = self.outbox_of(at);
+    pub(crate) fn flushed(&self, at: u32) -> Option<Result<()>> {
+        let socket = self.socket(at);
         // What failed is told once nothing of it is in flight.
-        let failed = self.socket(at).tx_error.get() != 0 && !self.is_busy(send_op(at));
-        if outbox.len.get() == 0 || failed {
-            return Poll::Ready(self.writable(at));
-        }
-        self.start_flush(at);
-        self.wait_out(at, cx);
-        Poll::Pending
+        let over = socket.outbox.len.get() == 0
+            || (socket.tx_error.get() != 0 && !self.is_busy(send_op(at)));
+        over.then(|| socket.writable())
     }
 
-    /// Is woken when a send has completed.
-    pub(crate) fn wait_out(&self, at: u32, cx: &Context<'_>) {
-        self.socket(at).tx_waiter.register(self.tasks(), cx);
+    /// Sends what is in the outbox; the caller is woken when a send has completed.
+    #[inline]
+    pub(crate) fn flush(&self, at: u32, cx: &Context<'_>) {
+        let socket = self.socket(at);
+        self.start_send(at, socket);
+        socket.tx_waiter.register(self.tasks(), cx);
     }
 
     /// The SQE of a send: all entries that lie in one piece, one plain or many gathered.
     #[inline]
     pub(super) fn send_sqe(&self, at: u32) -> Sqe {
-        let outbox = self.outbox_of(at);
+        let socket = self.socket(at);
+        let outbox = &socket.outbox;
         let size = self.outbox.get();
         let count = outbox.len.get().min(size - outbox.head.get());
-        let first = self.entry_index(at, 0);
+        let first = self.entry_index(at, socket, 0);
         let entries: &[OutEntry] = &self.entries.get()[first..first + usize::from(count)];
         outbox.in_flight.set(count);
         match entries {
@@ -171,14 +187,14 @@ impl Io {
         }
     }
 
-    pub(super) fn send_completed(&self, at: u32, result: i32) {
-        let socket = self.socket(at);
-        let outbox = self.outbox_of(at);
+    #[inline]
+    pub(super) fn send_completed(&self, at: u32, socket: &'static Socket, result: i32) {
+        let outbox = &socket.outbox;
         outbox.in_flight.set(0);
         if result > 0 {
             self.counters().sent.add(result as u64);
             socket.moved.set(self.now_ms.get());
-            self.sent(at, result as usize);
+            self.sent(at, socket, result as usize);
         }
         let open = socket.state.get() == State::Open;
         if !open || socket.tx_error.get() != 0 {
@@ -188,33 +204,33 @@ impl Io {
             self.drop_outbox(at);
         } else if outbox.len.get() > 0 {
             // A short send, or more was pushed meanwhile. (Waking may have begun one already.)
-            self.start_flush(at);
+            self.start_send(at, socket);
         } else {
-            self.shut_if_pending(at);
+            self.shut_if_pending(at, socket);
         }
         socket.tx_waiter.wake(self.tasks());
     }
 
     /// Takes `n` sent bytes off the front.
     #[inline]
-    fn sent(&self, at: u32, mut n: usize) {
-        let outbox = self.outbox_of(at);
-        while n > 0 && outbox.len.get() > 0 {
-            let entry = self.entries.at(self.entry_index(at, 0));
-            if n < entry.len.get() {
+    fn sent(&self, at: u32, socket: &'static Socket, mut n: usize) {
+        while n > 0 && socket.outbox.len.get() > 0 {
+            let entry = self.entries.at(self.entry_index(at, socket, 0));
+            let len = entry.len.get();
+            if n < len {
                 entry.base.set(entry.base.get().wrapping_add(n));
-                entry.len.set(entry.len.get() - n);
+                entry.len.set(len - n);
                 return;
             }
-            n -= entry.len.get();
-            self.pop_entry(at);
+            n -= len;
+            self.pop_entry(at, socket);
         }
     }
 
     #[inline]
-    fn pop_entry(&self, at: u32) {
-        let outbox = self.outbox_of(at);
-        let place = self.entry_index(at, 0);
+    fn pop_entry(&self, at: u32, socket: &Socket) {
+        let outbox = &socket.outbox;
+        let place = self.entry_index(at, socket, 0);
         let buf = self.entry_bufs.at(place).replace(0);
         let head = outbox.head.get() + 1;
         outbox.head.set(if head == self.outbox.get() { 0 } else { head });
@@ -228,10 +244,11 @@ impl Io {
     /// Lets go of everything in the outbox; nothing of it may be in flight.
     pub(super) fn drop_outbox(&self, at: u32) {
         debug_assert!(!self.is_busy(send_op(at)));
-        while self.outbox_of(at).len.get() > 0 {
-            self.pop_entry(at);
+        let socket = self.socket(at);
+        while socket.outbox.len.get() > 0 {
+            self.pop_entry(at, socket);
         }
-        self.outbox_of(at).head.set(0);
+        socket.outbox.head.set(0);
     }
 
     /// Gives the write half up in the middle, for a send timeout: what is in flight is cancelled,

@@ -3,7 +3,9 @@
 use core::cell::Cell;
 
 use super::list::{Linked, Links};
+use super::outbox::Outbox;
 use super::{OPS_A_SOCKET, RawAddr};
+use crate::error::Error;
 use crate::task::{WaitNode, Waiter};
 
 /// A socket's life. Its index is its place in the fixed-file table.
@@ -71,6 +73,7 @@ pub(crate) struct Socket {
     /// Milliseconds a receive may wait; 0 is for ever.
     pub(super) rx_timeout: Cell<u32>,
 
+    pub(super) outbox: Outbox,
     pub(super) tx_error: Cell<i32>,
     pub(super) tx_waiter: Waiter,
     pub(super) tx_timer: WaitNode,
@@ -115,6 +118,7 @@ impl Socket {
             rx_waiter: Waiter::new(),
             rx_timer: WaitNode::new(),
             rx_timeout: Cell::new(0),
+            outbox: Outbox::new(),
             tx_error: Cell::new(0),
             tx_waiter: Waiter::new(),
             tx_timer: WaitNode::new(),
@@ -136,6 +140,18 @@ impl Socket {
     /// Whether somebody has it: a handle, or the kernel.
     pub(super) fn is_held(&self) -> bool {
         self.state.get() != State::Free || self.handles.get() > 0
+    }
+
+    /// A mark for buffers: which connection of which slot, `at`. A worker has fewer than 65,535
+    /// sockets, as each counts three times in the completion queue.
+    #[inline]
+    pub(super) fn account(&self, at: u32) -> u32 {
+        self.generation.get() << 16 | (at + 1)
+    }
+
+    /// Why `doing` failed.
+    pub(super) fn error_of(&self, doing: &'static str, errno: i32) -> Error {
+        if self.has(flag::STALLED) { Error::Stalled } else { Error::os(doing, errno) }
     }
 
     #[inline]

@@ -46,7 +46,7 @@ impl Io {
             let account = header.account.get();
             let at = (account & 0xffff).wrapping_sub(1);
             // An account of a connection that is gone is nobody's.
-            if account != 0 && self.account(at) == account {
+            if account != 0 && self.socket(at).account(at) == account {
                 let holds = &sockets[at as usize].holds;
                 holds.set(holds.get() + 1);
             }

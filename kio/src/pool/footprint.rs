@@ -54,7 +54,7 @@ impl Footprint {
         let workers = config.max_workers() as u64;
         let conns = config.conns as u64;
         let out = conns * config.outbox as u64;
-        let sockets = conns * (size_of::<op::Socket>() + size_of::<op::Outbox>()) as u64
+        let sockets = conns * size_of::<op::Socket>() as u64
             + out * (size_of::<op::OutEntry>() + 4) as u64
             + (LISTENERS * size_of::<op::Listener>()) as u64;
         let tables =

@@ -7,7 +7,7 @@ use core::cell::Cell;
 
 use super::LISTENERS;
 use crate::op::file::{Entry, FileMemory, Flight, Handle, Request};
-use crate::op::{IoMemory, Listener, OutEntry, Outbox, Slot, Socket};
+use crate::op::{IoMemory, Listener, OutEntry, Slot, Socket};
 use crate::task::{Arena, Bytes, CallHeader, Header, Owned, RoomQueue};
 use crate::worker::{CoreMemory, Parts};
 use crate::{buf, op};
@@ -34,7 +34,6 @@ pub struct Tables<
     headers: [Header; TASKS],
     slots: [Slot; OPS],
     sockets: [Socket; SOCKETS],
-    outboxes: [Outbox; SOCKETS],
     entries: [OutEntry; OUT],
     entry_bufs: [Cell<u32>; OUT],
     buffers: [buf::Header; BUFFERS],
@@ -96,7 +95,6 @@ impl<
             headers: [const { Header::new() }; TASKS],
             slots: [const { Slot::new() }; OPS],
             sockets: [const { Socket::new() }; SOCKETS],
-            outboxes: [const { Outbox::new() }; SOCKETS],
             entries: [const { OutEntry::new() }; OUT],
             entry_bufs: [const { Cell::new(0) }; OUT],
             buffers: [const { buf::Header::new() }; BUFFERS],
@@ -126,7 +124,6 @@ impl<
                 io: IoMemory {
                     slots: &own.slots,
                     sockets: &own.sockets,
-                    outboxes: &own.outboxes,
                     entries: &own.entries,
                     entry_bufs: &own.entry_bufs,
                     listeners: &own.listeners,

@@ -98,6 +98,13 @@ impl<T> Table<T> {
         unsafe { &*self.first.get().add(nth) }
     }
 
+    /// The `nth`, where there is one.
+    #[inline(always)]
+    pub(crate) fn find(&self, nth: usize) -> Option<&'static T> {
+        // SAFETY: inside one `&'static [T]`.
+        (nth < self.len.get()).then(|| unsafe { &*self.first.get().add(nth) })
+    }
+
     #[inline(always)]
     pub(crate) fn get(&self) -> &'static [T] {
         if self.first.get().is_null() {

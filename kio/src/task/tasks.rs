@@ -359,7 +359,7 @@ impl Tasks {
     // ---- polling ----
 
     /// Polls the next ready task; false where none is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn poll_next(&self) -> bool {
         let Some(task) = self.pop_ready() else {
             return false;
