@@ -82,7 +82,7 @@ async fn read(socket: Socket, into: &mut [u8]) -> Result<usize, Error> {
         if n > 0 {
             return Poll::Ready(Ok(n));
         }
-        io.wait_received(socket.at, cx).map_ok(|()| 0)
+        io.wait_received(socket.at, io.socket(socket.at), cx).map_ok(|()| 0)
     });
     socket.within_recv_timeout(read).await?
 }

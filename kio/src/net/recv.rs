@@ -3,12 +3,11 @@
 use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use core::time::Duration;
 
 use super::tcp::Socket;
 use crate::buf::{Buf, BufMut};
 use crate::error::{Error, Result};
-use crate::task::WaitNode;
+use crate::op::Limit;
 use crate::worker::Parts;
 
 /// Waits for received bytes; see `TcpStream::recv`.
@@ -34,11 +33,12 @@ impl Recv<'_> {
     #[inline(never)]
     fn wait(&mut self, parts: &'static Parts, cx: &Context<'_>) -> Poll<Result<()>> {
         let at = self.socket.at;
+        let socket = parts.io.socket(at);
         let ends = self.idle && parts.stopping.get();
         if ends && parts.io.is_quiet(at) {
             return Poll::Ready(Ok(()));
         }
-        let waited = parts.io.wait_received(at, cx);
+        let waited = parts.io.wait_received(at, socket, cx);
         if waited.is_ready() {
             return waited;
         }
@@ -46,8 +46,7 @@ impl Recv<'_> {
             // A request may lie in the socket already: the next turn tells.
             cx.waker().wake_by_ref();
         }
-        let timer = (parts.io.recv_timer(at), parts.io.recv_timeout(at));
-        wait_at_most(parts, timer, &mut self.timed, cx)
+        wait_at_most(parts, socket.recv_limit(), &mut self.timed, cx)
     }
 }
 
@@ -95,12 +94,12 @@ impl Future for RecvInto<'_> {
             0 => {}
             n => return Poll::Ready(Ok(n)),
         }
-        let waited = parts.io.wait_received(at, cx);
+        let socket = parts.io.socket(at);
+        let waited = parts.io.wait_received(at, socket, cx);
         if waited.is_ready() {
             return waited.map_ok(|()| 0);
         }
-        let timer = (parts.io.recv_timer(at), parts.io.recv_timeout(at));
-        wait_at_most(parts, timer, &mut this.timed, cx)
+        wait_at_most(parts, socket.recv_limit(), &mut this.timed, cx)
     }
 }
 
@@ -109,11 +108,11 @@ impl Future for RecvInto<'_> {
 #[inline]
 pub(super) fn wait_at_most<T>(
     parts: &'static Parts,
-    (timer, span): (Pin<&'static WaitNode>, Option<Duration>),
+    limit: Option<Limit>,
     timed: &mut bool,
     cx: &Context<'_>,
 ) -> Poll<Result<T>> {
-    let Some(span) = span else { return Poll::Pending };
+    let Some((timer, span)) = limit else { return Poll::Pending };
     if !*timed {
         timer.leave();
     } else if !timer.is_waiting() {

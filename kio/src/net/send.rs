@@ -34,22 +34,22 @@ impl Send<'_> {
     #[inline(never)]
     fn go_on(&mut self, parts: &'static Parts, cx: &Context<'_>) -> Poll<Result<()>> {
         let (io, at) = (&parts.io, self.socket.at);
+        let socket = io.socket(at);
         if let Some(out) = self.out.take() {
-            io.writable(at)?;
-            match io.push_out(at, out) {
+            socket.writable()?;
+            match io.push_out(at, socket, out) {
                 Err(out) => self.out = Some(out),
                 Ok(()) if !self.flush => {
                     io.flush_if_short(at);
                     return Poll::Ready(Ok(()));
                 }
                 // There was nothing in it.
-                Ok(()) if let Some(sent) = io.flushed(at) => return Poll::Ready(sent),
+                Ok(()) if let Some(sent) = io.flushed(at, socket) => return Poll::Ready(sent),
                 Ok(()) => {}
             }
         }
-        io.flush(at, cx);
-        let timer = (io.send_timer(at), io.send_timeout(at));
-        let late = wait_at_most(parts, timer, &mut self.timed, cx);
+        io.flush(at, socket, cx);
+        let late = wait_at_most(parts, socket.send_limit(), &mut self.timed, cx);
         if late.is_ready() {
             // Part of what is in flight may be out already: nothing may follow it.
             io.cut(at);
@@ -65,10 +65,13 @@ impl Future for Send<'_> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let parts = this.socket.core.parts()?;
-        match parts.io.flushed(this.socket.at).filter(|_| this.out.is_none()) {
-            Some(sent) => Poll::Ready(sent),
-            None => this.go_on(parts, cx),
+        let at = this.socket.at;
+        if this.out.is_none()
+            && let Some(sent) = parts.io.flushed(at, parts.io.socket(at))
+        {
+            return Poll::Ready(sent);
         }
+        this.go_on(parts, cx)
     }
 }
 
@@ -78,7 +81,7 @@ impl Socket {
     pub(super) async fn push_copy(self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let io = &self.core.parts()?.io;
-            io.writable(self.at)?;
+            io.socket(self.at).writable()?;
             bytes = &bytes[io.join_out(self.at, bytes)..];
             if bytes.is_empty() {
                 return Ok(());
@@ -91,12 +94,12 @@ impl Socket {
                     self.within_timeout(self.core.buf()).await??
                 }
             };
-            io.writable(self.at)?; // it may have failed while we waited for the buffer
+            io.socket(self.at).writable()?; // it may have failed while we waited for the buffer
             bytes = &bytes[buf.put_some(bytes)..];
             let mut full = io.push_joinable(self.at, buf).err();
             while let Some(buf) = full {
                 Send::new(self, None, true).await?;
-                io.writable(self.at)?;
+                io.socket(self.at).writable()?;
                 full = io.push_joinable(self.at, buf).err();
             }
             io.flush_if_short(self.at);
@@ -105,9 +108,9 @@ impl Socket {
     }
 
     async fn within_timeout<F: Future>(self, future: F) -> Result<F::Output> {
-        match self.core.parts()?.io.send_timeout(self.at) {
+        match self.core.parts()?.io.socket(self.at).send_limit() {
             None => Ok(future.await),
-            Some(span) => self.core.timeout(span, future).await.map_err(|_| Error::TimedOut),
+            Some((_, span)) => self.core.timeout(span, future).await.map_err(|_| Error::TimedOut),
         }
     }
 

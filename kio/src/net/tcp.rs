@@ -25,22 +25,22 @@ pub(super) struct Socket {
 impl Socket {
     #[inline]
     fn try_push(self, out: Out) -> core::result::Result<(), Out> {
-        match self.core.parts() {
-            Ok(parts) if parts.io.writable(self.at).is_ok() => {
-                let pushed = parts.io.push_out(self.at, out);
-                parts.io.flush_if_short(self.at);
-                pushed
-            }
-            _ => Err(out),
+        let Ok(parts) = self.core.parts() else { return Err(out) };
+        let socket = parts.io.socket(self.at);
+        if socket.writable().is_err() {
+            return Err(out);
         }
+        let pushed = parts.io.push_out(self.at, socket, out);
+        parts.io.flush_if_short(self.at);
+        pushed
     }
 
     /// Gives `future` as long as a receive may wait.
     #[cfg(feature = "embedded-io-async")]
     pub(super) async fn within_recv_timeout<F: Future>(self, future: F) -> Result<F::Output> {
-        match self.core.parts()?.io.recv_timeout(self.at) {
+        match self.core.parts()?.io.socket(self.at).recv_limit() {
             None => Ok(future.await),
-            Some(span) => self.core.timeout(span, future).await.map_err(|_| Error::TimedOut),
+            Some((_, span)) => self.core.timeout(span, future).await.map_err(|_| Error::TimedOut),
         }
     }
 

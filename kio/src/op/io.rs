@@ -128,7 +128,7 @@ impl Io {
     }
 
     #[inline]
-    pub(super) fn socket(&self, index: u32) -> &'static Socket {
+    pub(crate) fn socket(&self, index: u32) -> &'static Socket {
         self.sockets.at(index as usize)
     }
 

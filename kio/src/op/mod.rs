@@ -40,6 +40,7 @@ pub(crate) use connect::RawAddr;
 pub(crate) use io::{Io, IoMemory};
 pub use outbox::Out;
 pub(crate) use outbox::OutEntry;
+pub(crate) use recv::Limit;
 pub(crate) use slot::{CANCELS_MAX, OPS_A_SOCKET, Slot};
 pub(crate) use socket::Socket;
 pub(crate) use stall::HURRY;

@@ -29,6 +29,23 @@ fn millis(timeout: Option<Duration>) -> u32 {
 const NO_BUFFER: i32 = -libc::ENOBUFS;
 const CANCELED: i32 = -libc::ECANCELED;
 
+/// A timer, and for how long it is to be set.
+pub(crate) type Limit = (Pin<&'static WaitNode>, Duration);
+
+impl Socket {
+    /// What bounds the wait of a receive, if anything does.
+    #[inline]
+    pub(crate) fn recv_limit(&'static self) -> Option<Limit> {
+        Some((Pin::static_ref(&self.rx_timer), span(&self.rx_timeout)?))
+    }
+
+    /// What bounds the wait of a send, if anything does.
+    #[inline]
+    pub(crate) fn send_limit(&'static self) -> Option<Limit> {
+        Some((Pin::static_ref(&self.tx_timer), span(&self.tx_timeout)?))
+    }
+}
+
 impl Io {
     /// Takes the next received bytes of a socket.
     #[inline]
@@ -40,8 +57,12 @@ impl Io {
     /// What there is to say of a socket whose queue is empty: its end, why it failed, or nothing;
     /// then the caller is woken when that changes.
     #[inline]
-    pub(crate) fn wait_received(&self, at: u32, cx: &Context<'_>) -> Poll<Result<()>> {
-        let socket = self.socket(at);
+    pub(crate) fn wait_received(
+        &self,
+        at: u32,
+        socket: &'static Socket,
+        cx: &Context<'_>,
+    ) -> Poll<Result<()>> {
         if socket.rx_error.get() != 0 {
             return Poll::Ready(Err(socket.error_of("receive", socket.rx_error.get())));
         }
@@ -58,30 +79,6 @@ impl Io {
         for at in 0..self.fresh.get() {
             self.socket(at).rx_waiter.wake(self.tasks());
         }
-    }
-
-    /// What times the socket's receive.
-    #[inline]
-    pub(crate) fn recv_timer(&self, at: u32) -> Pin<&'static WaitNode> {
-        Pin::static_ref(&self.socket(at).rx_timer)
-    }
-
-    /// What times the socket's send.
-    #[inline]
-    pub(crate) fn send_timer(&self, at: u32) -> Pin<&'static WaitNode> {
-        Pin::static_ref(&self.socket(at).tx_timer)
-    }
-
-    /// How long a receive may wait.
-    #[inline]
-    pub(crate) fn recv_timeout(&self, at: u32) -> Option<Duration> {
-        span(&self.socket(at).rx_timeout)
-    }
-
-    /// How long a send may wait.
-    #[inline]
-    pub(crate) fn send_timeout(&self, at: u32) -> Option<Duration> {
-        span(&self.socket(at).tx_timeout)
     }
 
     pub(crate) fn set_recv_timeout(&self, at: u32, timeout: Option<Duration>) {

@@ -19,12 +19,13 @@ const CUT: i32 = i32::MAX;
 impl Socket {
     /// Whether the write half still takes bytes.
     #[inline]
-    fn writable(&self) -> Result<()> {
+    pub(crate) fn writable(&self) -> Result<()> {
         let open = self.state.get() == State::Open && !self.has(flag::WRITE_CLOSED);
         if open && self.tx_error.get() == 0 { Ok(()) } else { Err(self.refusal()) }
     }
 
     #[cold]
+    #[inline(never)]
     fn refusal(&self) -> Error {
         match self.tx_error.get() {
             _ if self.state.get() != State::Open => Error::Stopped,
@@ -36,19 +37,17 @@ impl Socket {
 }
 
 impl Io {
-    /// Whether the write half still takes bytes.
-    #[inline]
-    pub(crate) fn writable(&self, at: u32) -> Result<()> {
-        self.socket(at).writable()
-    }
-
     /// Adds to the outbox; gives it back where that is full.
     #[inline]
-    pub(crate) fn push_out(&self, at: u32, out: Out) -> core::result::Result<(), Out> {
+    pub(crate) fn push_out(
+        &self,
+        at: u32,
+        socket: &Socket,
+        out: Out,
+    ) -> core::result::Result<(), Out> {
         if out.is_empty() {
             return Ok(());
         }
-        let socket = self.socket(at);
         if socket.outbox.len.get() == self.outbox.get() {
             return Err(out);
         }
@@ -149,8 +148,7 @@ impl Io {
 
     /// How sending went, once the outbox is empty or has failed.
     #[inline]
-    pub(crate) fn flushed(&self, at: u32) -> Option<Result<()>> {
-        let socket = self.socket(at);
+    pub(crate) fn flushed(&self, at: u32, socket: &Socket) -> Option<Result<()>> {
         // What failed is told once nothing of it is in flight.
         let over = socket.outbox.len.get() == 0
             || (socket.tx_error.get() != 0 && !self.is_busy(send_op(at)));
@@ -159,8 +157,7 @@ impl Io {
 
     /// Sends what is in the outbox; the caller is woken when a send has completed.
     #[inline]
-    pub(crate) fn flush(&self, at: u32, cx: &Context<'_>) {
-        let socket = self.socket(at);
+    pub(crate) fn flush(&self, at: u32, socket: &Socket, cx: &Context<'_>) {
         self.start_send(at, socket);
         socket.tx_waiter.register(self.tasks(), cx);
     }
@@ -173,17 +170,17 @@ impl Io {
         let size = self.outbox.get();
         let count = outbox.len.get().min(size - outbox.head.get());
         let first = self.entry_index(at, socket, 0);
-        let entries: &[OutEntry] = &self.entries.get()[first..first + usize::from(count)];
         outbox.in_flight.set(count);
-        match entries {
-            [one] if u32::try_from(one.len.get()).is_ok() => {
-                // SAFETY: static bytes, or of a buffer that the outbox holds; the entry stays until
-                // the send's terminal completion.
-                unsafe { Sqe::send(self.file(at), one.base.get() as u64, one.len.get() as u32) }
-            }
+        let one = self.entries.at(first);
+        if count == 1 && u32::try_from(one.len.get()).is_ok() {
+            // SAFETY: static bytes, or of a buffer that the outbox holds; the entry stays until
+            // the send's terminal completion.
+            unsafe { Sqe::send(self.file(at), one.base.get() as u64, one.len.get() as u32) }
+        } else {
+            let many: &[OutEntry] = &self.entries.get()[first..first + usize::from(count)];
             // SAFETY: as above; the message is in the worker's statics and is not written again
             // before the completion.
-            many => unsafe { Sqe::send_msg(self.file(at), outbox.describe(many)) },
+            unsafe { Sqe::send_msg(self.file(at), outbox.describe(many)) }
         }
     }
 

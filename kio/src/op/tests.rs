@@ -209,20 +209,21 @@ impl World {
                 if let Some(at) = pick(&self.open) {
                     match self.io.receive(at) {
                         Some(buf) => self.held.push(buf),
-                        None => drop(self.io.wait_received(at, &cx)),
+                        None => drop(self.io.wait_received(at, self.io.socket(at), &cx)),
                     }
                 }
             }
             4 => {
                 if let (Some(at), Some(buf)) = (pick(&self.open), self.held.pop())
-                    && let Err(Out::Buf(back)) = self.io.push_out(at, Out::Buf(buf))
+                    && let Err(Out::Buf(back)) =
+                        self.io.push_out(at, self.io.socket(at), Out::Buf(buf))
                 {
                     self.held.push(back);
                 }
             }
             5 => {
                 if let Some(at) = pick(&self.open) {
-                    let _ = self.io.push_out(at, Out::Static(b"static bytes"));
+                    let _ = self.io.push_out(at, self.io.socket(at), Out::Static(b"static bytes"));
                     self.io.start_flush(at);
                 }
             }
@@ -376,7 +377,7 @@ fn a_socket_that_found_no_buffer_receives_again_when_one_comes_back() {
     while let Some(buf) = world.io.receive(at) {
         world.held.push(buf);
     }
-    assert!(world.io.wait_received(at, &cx).is_pending());
+    assert!(world.io.wait_received(at, world.io.socket(at), &cx).is_pending());
     world.pump(10);
     let recv = world.kernel.pop().expect("armed again once all is taken");
     world.io.complete(Cqe::made(recv.user_data, -105, None, false));
@@ -458,7 +459,7 @@ impl World {
     fn receive_pending(&mut self, at: u32) {
         let cx = Context::from_waker(Waker::noop());
         assert!(self.io.receive(at).is_none());
-        assert!(self.io.wait_received(at, &cx).is_pending());
+        assert!(self.io.wait_received(at, self.io.socket(at), &cx).is_pending());
         self.pump(10);
     }
 }

@@ -218,7 +218,7 @@ impl Tasks {
     /// The task being polled, if `waker` is its own.
     #[inline]
     pub(crate) fn current_if(&self, waker: &Waker) -> Option<&'static Header> {
-        self.current.get().filter(|task| core::ptr::eq(waker::header_of(waker), *task))
+        self.current.get().filter(|task| waker::is_of(waker, task))
     }
 
     // ---- slots ----

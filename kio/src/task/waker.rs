@@ -35,8 +35,8 @@ pub(super) fn waker(header: &'static Header) -> Waker {
     unsafe { Waker::from_raw(RawWaker::new(data, &VTABLE)) }
 }
 
-/// The header that `waker` belongs to, where it is one of ours.
+/// Whether `waker` is that of the task with this header.
 #[inline]
-pub(super) fn header_of(waker: &Waker) -> *const Header {
-    if core::ptr::eq(waker.vtable(), &VTABLE) { waker.data().cast() } else { core::ptr::null() }
+pub(super) fn is_of(waker: &Waker, header: &Header) -> bool {
+    core::ptr::eq(waker.data().cast(), header) && core::ptr::eq(waker.vtable(), &VTABLE)
 }

@@ -343,8 +343,7 @@ impl<'a> Loop<'a> {
     fn is_drained(&self) -> bool {
         let parts = self.parts;
         let counters = &parts.tasks.counters;
-        let idle =
-            counters.open.get() == 0 && !parts.io.is_accepting() && !parts.tasks.has_ready();
+        let idle = counters.open.get() == 0 && !parts.io.is_accepting() && !parts.tasks.has_ready();
         idle || parts.shared().phase() >= Phase::Dropping || parts.timers.turn() >= self.drain_until
     }
 
