@@ -61,7 +61,7 @@ impl Send<'_> {
 impl Future for Send<'_> {
     type Output = Result<()>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let parts = this.socket.core.parts()?;

@@ -127,10 +127,14 @@ impl Io {
     /// Ends the write side of a send half that is gone, once all it had pushed is out.
     #[inline]
     pub(super) fn shut_if_pending(&self, at: u32, socket: &Socket) {
-        if socket.has(flag::SHUT_PENDING)
-            && !self.is_busy(send_op(at))
-            && !self.is_busy(control_op(at))
-        {
+        if socket.has(flag::SHUT_PENDING) {
+            self.shut(at, socket);
+        }
+    }
+
+    #[cold]
+    fn shut(&self, at: u32, socket: &Socket) {
+        if !self.is_busy(send_op(at)) && !self.is_busy(control_op(at)) {
             socket.unset(flag::SHUT_PENDING);
             self.submit(control_op(at), Kind::Shutdown);
         }

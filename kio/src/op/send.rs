@@ -208,20 +208,38 @@ impl Io {
         socket.tx_waiter.wake(self.tasks());
     }
 
-    /// Takes `n` sent bytes off the front.
+    /// Takes `n` sent bytes off the front: mostly one entry.
     #[inline]
-    fn sent(&self, at: u32, socket: &'static Socket, mut n: usize) {
-        while n > 0 && socket.outbox.len.get() > 0 {
-            let entry = self.entries.at(self.entry_index(at, socket, 0));
-            let len = entry.len.get();
-            if n < len {
-                entry.base.set(entry.base.get().wrapping_add(n));
-                entry.len.set(len - n);
-                return;
-            }
-            n -= len;
-            self.pop_entry(at, socket);
+    fn sent(&self, at: u32, socket: &'static Socket, n: usize) {
+        let more = self.sent_of_first(at, socket, n);
+        if more > 0 {
+            self.sent_of_rest(at, socket, more);
         }
+    }
+
+    #[inline(never)]
+    fn sent_of_rest(&self, at: u32, socket: &'static Socket, mut n: usize) {
+        while n > 0 {
+            n = self.sent_of_first(at, socket, n);
+        }
+    }
+
+    /// Takes sent bytes off the first entry, and the entry with its last. Returns how many are of
+    /// those behind it.
+    #[inline]
+    fn sent_of_first(&self, at: u32, socket: &'static Socket, n: usize) -> usize {
+        if socket.outbox.len.get() == 0 {
+            return 0; // who was woken by a buffer let go dropped the rest
+        }
+        let entry = self.entries.at(self.entry_index(at, socket, 0));
+        let len = entry.len.get();
+        if n < len {
+            entry.base.set(entry.base.get().wrapping_add(n));
+            entry.len.set(len - n);
+            return 0;
+        }
+        self.pop_entry(at, socket);
+        n - len
     }
 
     #[inline]
