@@ -178,8 +178,8 @@ impl fmt::Display for Error {
             Self::NotAllowed(doing) => write!(
                 f,
                 "{doing}: not permitted. Either the ring denies what the declaration does not \
-                 name (add the key: `conns` for TCP, `allow = [..]` for the rest, or `harden = \
-                 off`), or the process lacks the right (EACCES)"
+                 name (add the key: `conns` for TCP, `files` for files, `allow = [paths]` for names and \
+                 directories, or `harden = off`), or the process lacks the right (EACCES)"
             ),
             Self::BadPath(why) => write!(f, "not a path: {why}"),
             Self::EndOfFile => f.write_str("the file ended before as many bytes as were asked for"),

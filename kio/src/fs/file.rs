@@ -66,6 +66,10 @@ impl File {
 
     #[inline]
     async fn ask(&self, asked: Asked, data: Data<'_>) -> Result<(Pending, Answer)> {
+        // The kernel would take the last one for "where the descriptor stands".
+        if i64::try_from(asked.offset).is_err() {
+            return Err(Error::Os { doing: "a file's offset", errno: libc::EINVAL });
+        }
         let pending = Pending::claim(self.core).await?;
         let opened = self.core.parts()?.io.opened_by(self.handle).ok_or(Error::Stopped)?;
         let answer = pending.ask(opened.owner, opened.entry, asked, data).await?;

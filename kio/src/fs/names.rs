@@ -82,7 +82,7 @@ impl Core {
         let mut text = [0; PATH_MAX];
         let path = CStr::from_bytes_until_nul(&buf).map_err(|_| Error::BadPath("it has no end"))?;
         let len = rustix::fs::readlinkat_raw(rustix::fs::CWD, path, &mut text)
-            .map_err(|errno| Error::os("read_link", errno.raw_os_error()))?;
+            .map_err(|errno| Error::Os { doing: "read_link", errno: errno.raw_os_error() })?;
         buf.clear();
         buf.put(&text[..len])?;
         Ok(buf)
@@ -118,6 +118,13 @@ impl Core {
         self.ask_path(doing, [a, b""], Some(b), asked).await.map(drop)
     }
 
+    /// An error where the declaration does not allow names to be changed. The ring would deny it too;
+    /// but what it answers (EACCES) is also what a file system says of permissions.
+    pub(super) fn may_change(self, doing: &'static str) -> Result<()> {
+        let config = self.parts()?.config();
+        if config.harden && !config.paths { Err(Error::NotAllowed(doing)) } else { Ok(()) }
+    }
+
     async fn path_buffer(self) -> Result<BufMut> {
         let buf = self.buf().await?;
         self.parts()?.files_declared()?;
@@ -148,6 +155,9 @@ impl Core {
         paths: BufMut,
         second: usize,
     ) -> Result<(Pending, Answer)> {
+        if asked.ask != Ask::StatPath {
+            self.may_change(doing)?;
+        }
         let pending = Pending::claim(self).await?;
         let own = &self.parts()?.io;
         let answer = pending.ask(own, 0, asked, Data::Paths(paths, second)).await?.check(doing)?;

@@ -82,7 +82,8 @@ impl Core {
         let pending = Pending::claim(self).await?;
         let Some(handle) = claimed.handle.take() else { return Err(Error::Stopped) };
         self.parts()?.io.open_into(pending.index, handle, owner);
-        let asked = Asked { args: options.raw(), ..Asked::new(Ask::Open) };
+        let (args, option) = (options.raw(), options.is_alone());
+        let asked = Asked { args, option, ..Asked::new(Ask::Open) };
         let answer = pending.ask(owner, 0, asked, Data::Paths(buf, 0)).await?.check("open")?;
         self.parts()?.io.handle_opened(pending.index, handle, answer);
         Ok(File::new(self, handle, answer.aligns))
@@ -106,6 +107,9 @@ impl Core {
     async fn peer(self, worker: u32) -> Result<&'static Io> {
         poll_fn(|cx| {
             let parts = self.parts()?;
+            if worker == parts.index.get() {
+                return Poll::Ready(Ok(&parts.io));
+            }
             if let Some(peer) = parts.shared().peer(worker) {
                 return Poll::Ready(Ok(&peer.io));
             }

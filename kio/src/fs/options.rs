@@ -13,6 +13,8 @@ pub struct OpenOptions {
     or_cached: bool,
     directory: bool,
     follow: bool,
+    /// With a descriptor of its own, which has a place of its own.
+    alone: bool,
     mode: u32,
 }
 
@@ -35,6 +37,7 @@ impl OpenOptions {
             or_cached: false,
             directory: false,
             follow: true,
+            alone: false,
             mode: 0o666,
         }
     }
@@ -113,6 +116,16 @@ impl OpenOptions {
             (self.create_new, self.create) = (false, true);
         }
         Some(self)
+    }
+
+    /// A directory that is read: where, its descriptor knows.
+    pub(super) const fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    pub(super) const fn is_alone(self) -> bool {
+        self.alone
     }
 
     /// The kernel's flags, and the mode.

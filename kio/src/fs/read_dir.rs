@@ -33,7 +33,7 @@ impl Core {
     ///
     /// Errors: the system's (`ENOTDIR`, ..), as of [`Core::open`].
     pub async fn read_dir(self, path: impl AsPath) -> Result<ReadDir> {
-        let directory = self.open_local(path, OpenOptions::new().directory()).await?;
+        let directory = self.open_local(path, OpenOptions::new().directory().alone()).await?;
         Ok(ReadDir { directory, entries: self.buf().await?, given: 0 })
     }
 }
@@ -72,7 +72,7 @@ impl ReadDir {
         match sys::read_dir(fd, &mut self.entries) {
             error @ ..0 => {
                 self.entries.clear();
-                Err(Error::os("read_dir", -error))
+                Err(Error::Os { doing: "read_dir", errno: -error })
             }
             n => {
                 self.entries.truncate(n as usize);

@@ -253,6 +253,28 @@ impl Sqe {
         self.addr
     }
 
+    /// What it is on, and its address, offset and length.
+    #[cfg(test)]
+    pub(crate) fn of(&self) -> (File, u64, u64, u32) {
+        let file = match self.flags & FIXED_FILE {
+            0 => File::Fd(self.fd),
+            _ => File::Slot(self.fd as u32),
+        };
+        (file, self.addr, self.off, self.len)
+    }
+
+    /// The slot of the table that a close empties; none where it closes a descriptor.
+    #[cfg(test)]
+    pub(crate) fn slot(&self) -> Option<u32> {
+        self.file_index.checked_sub(1)
+    }
+
+    /// Flags of an open.
+    #[cfg(test)]
+    pub(crate) fn open_flags(&self) -> u32 {
+        self.op_flags
+    }
+
     /// Bytes of a plain send.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> u32 {

@@ -136,10 +136,13 @@ impl Shared {
         self.peers[worker as usize].set(parts);
     }
 
-    /// The parts of a worker of this run; of them only what is atomic may be touched by others.
+    /// The parts of a worker of this run, once they are set up; of them only what is atomic may be
+    /// touched by others, and what was set before.
     pub(crate) fn peer(&self, worker: u32) -> Option<&'static Parts> {
         let known = worker < self.workers.load(Ordering::Relaxed);
-        self.peers.get(worker as usize).filter(|_| known)?.get()
+        let peer = self.peers.get(worker as usize).filter(|_| known)?.get()?;
+        // Acquire: its set-up came before (see `work`). In its last run's it is 0 again.
+        (peer.tasks.ring.load(Ordering::Acquire) != 0).then_some(peer)
     }
 
     /// How the workers' tasks find each other.

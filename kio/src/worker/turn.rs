@@ -364,30 +364,28 @@ impl<'a> Loop<'a> {
         drop_state();
         parts.io.close_all();
         let began = sys::monotonic();
-        let mut patient = true;
         let mut left = Ok(());
         while parts.io.in_flight() > 0 || parts.io.sockets_used() > 0 || parts.io.files_busy() {
-            let waited = sys::monotonic() - began;
-            if waited >= LAST_SPAN {
+            if sys::monotonic() - began >= LAST_SPAN {
                 break;
             }
-            if patient && waited >= FILES_SPAN {
-                patient = false;
-                parts.io.cancel_files();
-            }
-            left = self.last_turn();
+            left = self.last_turn(began);
             if left.is_err() {
                 break; // what is in the kernel stays there: the pool retires
             }
         }
         parts.wake_waiters();
-        self.wait_for_others(left.is_ok());
+        self.wait_for_others(began, left.is_ok());
         parts.tasks.counters.overflows.set(self.ring.overflows().into());
         left
     }
 
-    /// A turn without tasks. What others leave here still is taken, and finds nobody.
-    fn last_turn(&mut self) -> Result<()> {
+    /// A turn without tasks, of an end that `began` then. What others leave here still is taken, and
+    /// finds nobody.
+    fn last_turn(&mut self, began: u64) -> Result<()> {
+        if sys::monotonic() - began >= FILES_SPAN {
+            self.parts.io.cancel_files();
+        }
         self.parts.io.take_mail();
         self.push();
         self.enter(Wait::For(LAST_WAIT))?;
@@ -401,13 +399,13 @@ impl<'a> Loop<'a> {
 
     /// Keeps the ring until no worker sends a message any more. This one has sent its last before it
     /// says so, and wakes nobody through a ring after that.
-    fn wait_for_others(&mut self, mut serves: bool) {
+    fn wait_for_others(&mut self, began: u64, mut serves: bool) {
         let (tasks, shared) = (&self.parts.tasks, self.parts.shared());
         tasks.settle();
         self.parts.pass(shared, Barrier::Quiet);
         while serves && !shared.is_open(Barrier::Quiet) {
             tasks.settle();
-            serves = self.last_turn().is_ok();
+            serves = self.last_turn(began).is_ok();
         }
         shared.wait_open(Barrier::Quiet);
         tasks.ring.store(0, Ordering::Release);

@@ -20,6 +20,7 @@ impl Io {
         files.flights.set(memory.flights);
         files.first_slot.set(first_slot);
         files.registered.set(false);
+        files.cancelling.set(false);
         files.cancel_next.set(memory.flights.len() as u32);
         for (index, request) in memory.requests.iter().enumerate() {
             request.home.set(Some(self));
@@ -58,7 +59,12 @@ impl Io {
             Ask::SetLen if !self.features.get().set_len => {
                 // Before 6.9 there is no operation for it: the call blocks for its length.
                 let fd = self.entry(request.entry.get()).fd();
+                request.value.set(self.files.appends.get());
                 self.landed(request, sys::set_len(fd, request.offset.get()));
+            }
+            Ask::SetLen => {
+                request.value.set(self.files.appends.get());
+                self.files.work.push(request);
             }
             Ask::Append => {
                 let len = request.len.get();
@@ -170,14 +176,16 @@ impl Io {
                 return;
             }
         }
-        let to = request.offset.get() + request.done.get();
+        let (len, done) = (request.len.get(), request.done.get());
+        let to = request.offset.get() + done;
         match ask {
-            Ask::Append if request.done.get() < request.len.get() => {
-                self.give_tail(at, request.offset.get() + request.len.get(), to);
-            }
-            Ask::Write if request.done.get() > 0 => self.reach_tail(at, to),
+            Ask::Append => self.append_ended(at, request.offset.get() + len, to),
+            Ask::Write if done > 0 => self.reach_tail(at, to),
             _ => {}
         }
+        // A device that takes nothing and calls it no error.
+        let nothing = result == 0 && done < len && request.whole.get() && ask != Ask::Read;
+        let result = if nothing { -libc::EIO } else { result };
         self.answer(request, result);
         self.entry_done(at);
     }
@@ -187,7 +195,7 @@ impl Io {
         const KEEPS_SIZE: u32 = 1; // FALLOC_FL_KEEP_SIZE
         let at = request.entry.get();
         match request.ask.get() {
-            Ask::SetLen => self.set_tail(at, request.offset.get()),
+            Ask::SetLen => self.shorten_tail(at, request.offset.get(), request.value.get()),
             Ask::Allocate if request.args.get()[0] & KEEPS_SIZE == 0 => {
                 self.reach_tail(at, request.offset.get() + request.len.get());
             }

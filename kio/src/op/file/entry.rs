@@ -47,12 +47,19 @@ pub(crate) struct Entry {
     /// Where the file ends, as its owner knows. Kept by one entry for all of the same inode:
     leader: Cell<u32>,
     tail: Cell<u64>,
+    /// Appends under way, and the worker's count of appends when the last one ended: who shortens the
+    /// file must know whether he met one.
+    appends: Cell<u32>,
+    appended: Cell<u64>,
     /// Opens that wait until it is installed.
     joiners: Queue,
     /// The last close, which waits until no operation is left.
     closing: Cell<Option<&'static Request>>,
     /// Syncs: whether one runs, for whom besides the one in flight, and who came since.
     pub(super) syncing: Cell<bool>,
+    /// The error of a sync: what was written before may be lost, and no later sync of the kernel's
+    /// would say so. 0 is none.
+    pub(super) sync_error: Cell<i32>,
     pub(super) synced: Queue,
     pub(super) to_sync: Queue,
     /// Index + 1 of the next free one.
@@ -71,9 +78,12 @@ impl Entry {
             aligns: Cell::new([0; 2]),
             leader: Cell::new(0),
             tail: Cell::new(0),
+            appends: Cell::new(0),
+            appended: Cell::new(0),
             joiners: Queue::new(),
             closing: Cell::new(None),
             syncing: Cell::new(false),
+            sync_error: Cell::new(0),
             synced: Queue::new(),
             to_sync: Queue::new(),
             next_free: Cell::new(0),
@@ -103,6 +113,14 @@ pub(super) fn stat_at(request: &Request) -> libc::statx {
 
 fn device(major: u32, minor: u32) -> u64 {
     u64::from(major) << 32 | u64::from(minor)
+}
+
+/// In an identity: a file whose sync failed. No flag of an open is there.
+const FAILED: u32 = 1 << 31;
+
+/// Whether a file of this kind is the same however often it is open.
+const fn has_one_state(mode: u32) -> bool {
+    matches!(mode & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR)
 }
 
 /// Flags that act at the open only, or are the same for all.
@@ -136,6 +154,7 @@ impl Io {
         files.used.entries.set(files.used.entries.get() + 1);
         entry.state.set(State::Opening);
         request.entry.set(index);
+        request.value.set(files.appends.get());
         files.work.push(request);
     }
 
@@ -156,6 +175,9 @@ impl Io {
             (step, error) => {
                 if step > 0 {
                     close_fd(entry.fd.get());
+                    // From here on it is found by nobody, and leads nobody.
+                    entry.state.set(State::Closing);
+                    self.hand_tail_on(index);
                 }
                 while let Some(joiner) = entry.joiners.pop() {
                     self.answer(joiner, error);
@@ -173,25 +195,26 @@ impl Io {
         let device = device(stat.stx_dev_major, stat.stx_dev_minor);
         let identity = (device, stat.stx_ino, flags);
         let truncated = request.args.get()[0] as i32 & libc::O_TRUNC != 0;
-        // Of devices and FIFOs each open is one of its own.
-        let shared =
-            matches!(u32::from(stat.stx_mode) & libc::S_IFMT, libc::S_IFREG | libc::S_IFDIR);
+        // Others may have a state for each time they are opened: where a directory is read, a terminal.
+        let alone = request.option.get() || !has_one_state(stat.stx_mode.into());
         let (mut same, mut leader) = (None, index);
         for (other, entry) in self.files.entries.get().iter().enumerate() {
             let other = other as u32;
             if matches!(entry.state.get(), State::Installing | State::Open) {
                 let (device, inode, flags) = entry.identity.get();
-                if (device, inode) == (identity.0, identity.1) {
+                if !alone && (device, inode) == (identity.0, identity.1) {
                     leader = entry.leader.get();
-                    if shared && flags == identity.2 {
+                    if flags == identity.2 {
                         same = Some(other);
                         break;
                     }
                 }
             }
         }
-        if leader == index || truncated {
+        if leader == index {
             self.entry(leader).tail.set(stat.stx_size);
+        } else if truncated {
+            self.shorten_tail(leader, stat.stx_size, request.value.get());
         }
         let entry = self.entry(index);
         if let Some(same) = same {
@@ -204,7 +227,7 @@ impl Io {
             }
             return;
         }
-        entry.identity.set(identity);
+        entry.identity.set(if alone { (0, 0, 0) } else { identity });
         entry.leader.set(leader);
         let direct = flags as i32 & libc::O_DIRECT != 0;
         // What a file system does not tell (before 6.1, or tmpfs) is a page: more than any asks for.
@@ -318,12 +341,24 @@ impl Io {
         entry.installed.set(false);
         entry.identity.set((0, 0, 0));
         entry.tail.set(0);
+        entry.appends.set(0);
+        entry.appended.set(0);
+        entry.sync_error.set(0);
         entry.leader.set(0);
         entry.set_free(files.free_entry.replace(index + 1));
         files.used.entries.set(files.used.entries.get() - 1);
         if let Some(waiting) = files.opens.pop() {
             self.begin_open(waiting);
         }
+    }
+
+    /// A sync has lost what was written: no later one of this descriptor may say that all is well, and
+    /// the next open gets another.
+    pub(super) fn sync_failed(&self, index: u32, error: i32) {
+        let entry = self.entry(index);
+        let (device, inode, flags) = entry.identity.get();
+        entry.identity.set((device, inode, flags | FAILED));
+        entry.sync_error.set(error);
     }
 
     /// One more operation of the entry is under way, or one less.
@@ -348,36 +383,46 @@ impl Io {
 
     // ---- the tail ----
 
-    fn tail_of(&self, index: u32) -> &'static Cell<u64> {
-        &self.entry(self.entry(index).leader.get()).tail
+    /// The entry that keeps the tail.
+    fn leader_of(&self, index: u32) -> &'static Entry {
+        self.entry(self.entry(index).leader.get())
     }
 
-    /// Takes room at the file's end, and tells where it begins.
+    /// An append begins: takes room at the file's end, and tells where that begins.
     pub(super) fn take_tail(&self, index: u32, len: u64) -> u64 {
-        let tail = self.tail_of(index);
-        tail.replace(tail.get() + len)
+        let leader = self.leader_of(index);
+        leader.appends.set(leader.appends.get() + 1);
+        leader.tail.replace(leader.tail.get() + len)
     }
 
-    /// An append wrote less than it took room for. If nobody took room behind it, the room is given
-    /// back; else a hole stays.
-    pub(super) fn give_tail(&self, index: u32, taken_to: u64, written_to: u64) {
-        let tail = self.tail_of(index);
-        if tail.get() == taken_to {
-            tail.set(written_to);
+    /// An append has ended. If it wrote less than it took room for, and nobody took room behind it,
+    /// the room is given back; else a hole stays.
+    pub(super) fn append_ended(&self, index: u32, taken_to: u64, written_to: u64) {
+        let (files, leader) = (&self.files, self.leader_of(index));
+        leader.appends.set(leader.appends.get() - 1);
+        files.appends.set(files.appends.get() + 1);
+        leader.appended.set(files.appends.get());
+        if leader.tail.get() == taken_to {
+            leader.tail.set(written_to);
         }
     }
 
     /// Bytes were written up to here.
     #[inline]
     pub(super) fn reach_tail(&self, index: u32, to: u64) {
-        let tail = self.tail_of(index);
+        let tail = &self.leader_of(index).tail;
         if tail.get() < to {
             tail.set(to);
         }
     }
 
-    pub(super) fn set_tail(&self, index: u32, to: u64) {
-        self.tail_of(index).set(to);
+    /// The file was made as long as this, by an operation that began when the worker had counted
+    /// `since` appends. If one of this file was under way meanwhile, nobody knows which was first: it
+    /// may stand behind the new end, so the tail is not taken back.
+    pub(super) fn shorten_tail(&self, index: u32, to: u64, since: u64) {
+        let leader = self.leader_of(index);
+        let met = leader.appends.get() > 0 || leader.appended.get() > since;
+        leader.tail.set(if met { to.max(leader.tail.get()) } else { to });
     }
 
     /// The entry that keeps the tail goes: another of the same inode keeps it from here on.
@@ -393,7 +438,10 @@ impl Io {
             }
         }
         if let Some(heir) = heir {
-            self.entry(heir).tail.set(self.entry(index).tail.get());
+            let (heir, last) = (self.entry(heir), self.entry(index));
+            heir.tail.set(last.tail.get());
+            heir.appends.set(last.appends.get());
+            heir.appended.set(last.appended.get());
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use core::cell::Cell;
 
-use super::Request;
+use super::{Ask, Request};
 use crate::op::slot::Tag;
 use crate::op::{CANCELS_MAX, Io};
 use crate::ring::{Cqe, Sqe};
@@ -14,13 +14,20 @@ use crate::ring::{Cqe, Sqe};
 pub(crate) struct Flight {
     request: Cell<Option<&'static Request>>,
     generation: Cell<u32>,
+    /// A cancel of it was pushed.
+    cancelled: Cell<bool>,
     /// Index + 1 of the next free one.
     next_free: Cell<u32>,
 }
 
 impl Flight {
     pub(crate) const fn new() -> Self {
-        Self { request: Cell::new(None), generation: Cell::new(0), next_free: Cell::new(0) }
+        Self {
+            request: Cell::new(None),
+            generation: Cell::new(0),
+            cancelled: Cell::new(false),
+            next_free: Cell::new(0),
+        }
     }
 
     pub(super) fn set_free(&self, next: u32) {
@@ -51,6 +58,10 @@ impl Io {
         files.used.flights.set(files.used.flights.get() + 1);
         self.in_flight.set(self.in_flight.get() + 1);
         flight.request.set(Some(request));
+        flight.cancelled.set(false);
+        if files.cancelling.get() {
+            files.cancel_next.set(files.cancel_next.get().min(index));
+        }
         let tag = Tag::File { flight: index, generation: flight.generation.get() };
         Some(self.file_sqe(request).tagged(tag.encode()))
     }
@@ -74,14 +85,17 @@ impl Io {
     }
 
     /// As the worker ends: the next cancel of an operation on a file. One on a FIFO, say, might never
-    /// end by itself.
+    /// end by itself. But closes do: cancelled, one would leave its descriptor open.
     pub(crate) fn next_file_cancel(&self) -> Option<Sqe> {
         let files = &self.files;
         while self.cancels.get() < CANCELS_MAX {
             let index = files.cancel_next.get();
             let flight = files.flights.get().get(index as usize)?;
             files.cancel_next.set(index + 1);
-            if flight.request.get().is_some() {
+            let ends = |request: &Request| request.ask.get() == Ask::Close;
+            if flight.request.get().is_some_and(|request| !ends(request))
+                && !flight.cancelled.replace(true)
+            {
                 self.cancels.set(self.cancels.get() + 1);
                 let target = Tag::File { flight: index, generation: flight.generation.get() };
                 return Some(Sqe::cancel(target.encode()).tagged(Tag::Cancel.encode()));
@@ -90,8 +104,10 @@ impl Io {
         None
     }
 
-    /// Lets [`Io::next_file_cancel`] begin from the first again.
+    /// Lets [`Io::next_file_cancel`] cancel what is in the kernel, and what comes there from now on.
     pub(crate) fn cancel_files(&self) {
-        self.files.cancel_next.set(0);
+        if !self.files.cancelling.replace(true) {
+            self.files.cancel_next.set(0);
+        }
     }
 }

@@ -29,6 +29,8 @@ mod handle;
 mod mailbox;
 mod request;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod vectored;
 
 use core::cell::Cell;
@@ -79,8 +81,11 @@ pub(crate) struct Files {
     /// What waits to be pushed, and opens that wait for a free entry.
     work: Queue,
     opens: Queue,
-    /// The flight that a stopping worker cancels next.
+    /// Whether a stopping worker cancels what is in the kernel, and which flight is next.
+    cancelling: Cell<bool>,
     cancel_next: Cell<u32>,
+    /// How many appends have ended, of any file.
+    appends: Cell<u64>,
 }
 
 /// How many are in use.
@@ -115,7 +120,9 @@ impl Files {
             mailbox: Mailbox::new(),
             work: Queue::new(),
             opens: Queue::new(),
+            cancelling: Cell::new(false),
             cancel_next: Cell::new(0),
+            appends: Cell::new(0),
         }
     }
 }

@@ -125,7 +125,8 @@ impl Answer {
         match -self.result {
             ..=0 => Ok(self),
             libc::ECANCELED => Err(Error::Stopped), // only a stop cancels
-            errno => Err(Error::os(doing, errno)),
+            // EACCES too: what files need is declared, or asked for nowhere.
+            errno => Err(Error::Os { doing, errno }),
         }
     }
 }
