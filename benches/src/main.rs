@@ -12,6 +12,8 @@ mod child;
 mod compare;
 mod count;
 mod cross;
+mod driven;
+mod files;
 mod idle;
 mod load;
 mod ring;
@@ -43,8 +45,10 @@ usage: kio-bench serve SERVER [--workload http|echo|close] [--port P] [--spin US
        kio-bench idle    --server SERVER [--connections N]
        kio-bench tasks
        kio-bench cross
+       kio-bench files   [--entries LIST] [--modes cached,direct] [--mib N] [--count] [PACE]
 SERVER: kio, limit, limit-hot, epoll, tokio; with @US it spins so long before it sleeps (limit@100)
 LIST:   servers with commas; a server named twice is its own control
+PACE:   [--rounds N] [--starts N] [--slice-ms MS] [--quick] [--dir DIR]
 PLAN:   [--workload http|echo|close] [--connections N] [--size BYTES] [--pipeline D]";
 
 fn main() -> ExitCode {
@@ -57,6 +61,8 @@ fn main() -> ExitCode {
         "wrk" => wrk::run(args),
         "count" => count::run(args),
         "idle" => idle::run(args),
+        "files" => files::run(args),
+        "read" => files::child(args),
         "tasks" => args.end().and_then(|()| tasks::run()),
         "cross" => args.end().and_then(|()| cross::run()),
         _ => Err(USAGE.into()),

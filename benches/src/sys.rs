@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -13,11 +14,27 @@ const BACKLOG: i32 = 4096;
 
 /// Pins this thread, and the children it will have, to one CPU.
 pub fn pin(cpu: usize) -> io::Result<()> {
+    pin_to(&[cpu])
+}
+
+/// The same, to some CPUs.
+pub fn pin_to(cpus: &[usize]) -> io::Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu);
+    cpus.iter().for_each(|cpu| set.set(*cpu));
     sched_setaffinity(None, &set).map_err(|e| {
-        io::Error::other(format!("cannot run on CPU {cpu} ({e}): the benchmarks need CPUs 0 and 1"))
+        io::Error::other(format!(
+            "cannot run on CPU {cpus:?} ({e}): the benchmarks need CPUs 0 and 1"
+        ))
     })
+}
+
+/// CPU time of all threads of this process, those that have ended and the kernel's helpers too.
+pub fn cpu_time() -> Duration {
+    let mut spent = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // By libc, since rustix's way to the vDSO ends in a fault under valgrind.
+    // SAFETY: `spent` is a local, valid for writing; the clock exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut spent) };
+    Duration::new(spent.tv_sec as u64, spent.tv_nsec as u32)
 }
 
 /// Raises the soft limit of descriptors to the hard one and returns it.

@@ -18,6 +18,7 @@ use crate::load::{self, Bound, Load, Plan};
 use crate::ring::{self, Ring};
 use crate::server::Spec;
 use crate::sys;
+pub use tools::Profile;
 use tools::{Perf, Strace, Tracer};
 
 /// No load runs longer.
@@ -87,7 +88,7 @@ fn traced<T: Tracer>(spec: Spec, plan: &Plan, requests: u64) -> Result<(Result<T
 /// Instructions of a long run less those of a short one, over the difference of their requests.
 fn instructions(spec: Spec, plan: &Plan) -> Result<f64> {
     let run = |requests| -> Result<u64> {
-        let profile = tools::Profile::new(requests)?;
+        let profile = Profile::new(requests)?;
         let tool = profile.command();
         let tool: Vec<&str> = tool.iter().map(String::as_str).collect();
         let server = Server::start_under(&tool, spec, plan.workload, LIMIT)?;
