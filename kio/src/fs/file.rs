@@ -4,11 +4,12 @@ use core::fmt;
 
 use super::metadata::Metadata;
 use super::pending::Pending;
+use super::transfer::{Reading, Transfer, Writing};
 use crate::Core;
 use crate::buf::{Buf, BufMut};
 use crate::error::{Error, Result};
-use crate::op::Out;
-use crate::op::file::{Answer, Ask, Asked, Data, VECTORS_MAX};
+use crate::op::file::{Answer, Ask, Asked, Data, Opened, VECTORS_MAX};
+use crate::op::{Io, Out};
 
 /// An open file: this worker's handle on it. The file itself is open on its owner, the worker that
 /// `routes` names, and every operation runs there, on the caller's buffer. Dropped, it closes.
@@ -64,6 +65,12 @@ impl File {
         self.core.parts().ok()?.io.descriptor(self.handle)
     }
 
+    /// What it is of, as its worker knows it.
+    #[inline]
+    pub(super) fn opened(&self, io: &Io) -> Option<Opened> {
+        io.opened_by(self.handle)
+    }
+
     #[inline]
     async fn ask(&self, asked: Asked, data: Data<'_>) -> Result<(Pending, Answer)> {
         // The kernel would take the last one for "where the descriptor stands".
@@ -83,9 +90,13 @@ impl File {
     ///
     /// Errors: the system's; `Misaligned` of a direct file.
     #[inline]
-    pub async fn read_at(&self, buf: BufMut, offset: u64) -> Result<BufMut> {
-        let room = buf.spare();
-        self.read(buf, offset, room, false).await
+    pub fn read_at(&self, buf: BufMut, offset: u64) -> impl Future<Output = Result<BufMut>> {
+        let len = buf.spare();
+        let reading = Reading { into: buf, offset, len, whole: false };
+        Transfer::new(self, reading, |io: &'static Io, request, answer: Answer| {
+            answer.check("read")?;
+            io.take_buffer(request).ok_or(Error::Stopped)
+        })
     }
 
     /// Reads at an offset until `buf` is full or the file ends, carrying on after short reads: a buffer
@@ -100,22 +111,20 @@ impl File {
     /// Reads exactly `len` bytes at an offset, behind what is in `buf`.
     ///
     /// Errors: as [`File::read_at`]; `EndOfFile`; `len` is more than `buf` has room for.
-    pub async fn read_exact_at(&self, buf: BufMut, offset: u64, len: usize) -> Result<BufMut> {
-        if len > buf.spare() {
-            return Err(Error::Other("read_exact_at: the buffer has less room than `len`"));
-        }
-        let had = buf.len();
-        let buf = self.read(buf, offset, len, true).await?;
-        if buf.len() < had + len { Err(Error::EndOfFile) } else { Ok(buf) }
-    }
-
     #[inline]
-    async fn read(&self, buf: BufMut, offset: u64, len: usize, whole: bool) -> Result<BufMut> {
-        self.check_aligned(offset, buf.capacity() - buf.spare(), len)?;
-        let asked = Asked { offset, whole, ..Asked::new(Ask::Read) };
-        let (pending, answer) = self.ask(asked, Data::Into(buf, len)).await?;
-        answer.check("read")?;
-        pending.buffer()
+    pub fn read_exact_at(
+        &self,
+        buf: BufMut,
+        offset: u64,
+        len: usize,
+    ) -> impl Future<Output = Result<BufMut>> {
+        let reading = Reading { into: buf, offset, len, whole: true };
+        Transfer::new(self, reading, move |io: &'static Io, request, answer: Answer| {
+            match answer.check("read")?.done == len as u64 {
+                true => io.take_buffer(request).ok_or(Error::Stopped),
+                false => Err(Error::EndOfFile),
+            }
+        })
     }
 
     /// Reads at an offset into the room of many buffers, one after another: one operation. They come
@@ -187,17 +196,27 @@ impl File {
     /// Writes at an offset, as much as the system takes at once; tells how many bytes.
     ///
     /// Errors: the system's (`ENOSPC`, `EFBIG`, ..); `Misaligned` of a direct file.
-    pub async fn write_at(&self, bytes: impl Into<Out>, offset: u64) -> Result<usize> {
-        let answer = self.write(bytes.into(), offset, Ask::Write, false).await?;
-        Ok(answer.done as usize)
+    #[inline]
+    pub fn write_at(
+        &self,
+        bytes: impl Into<Out>,
+        offset: u64,
+    ) -> impl Future<Output = Result<usize>> {
+        let written = |answer: Answer| Ok(answer.check("write")?.done as usize);
+        self.write(bytes.into(), offset, Ask::Write, false, written)
     }
 
     /// Writes all of it at an offset, carrying on after short writes.
     ///
     /// Errors: as [`File::write_at`]; a part may have been written then.
     #[inline]
-    pub async fn write_all_at(&self, bytes: impl Into<Out>, offset: u64) -> Result<()> {
-        self.write(bytes.into(), offset, Ask::Write, true).await.map(drop)
+    pub fn write_all_at(
+        &self,
+        bytes: impl Into<Out>,
+        offset: u64,
+    ) -> impl Future<Output = Result<()>> {
+        let written = |answer: Answer| answer.check("write").map(drop);
+        self.write(bytes.into(), offset, Ask::Write, true, written)
     }
 
     /// Writes all of many buffers at an offset, one after another: one operation, if the system takes
@@ -250,25 +269,27 @@ impl File {
     /// Errors: as [`File::write_all_at`]. An append that fails beside others may leave a hole of
     /// zeros where it would have been.
     #[inline]
-    pub async fn append(&self, bytes: impl Into<Out>) -> Result<u64> {
-        Ok(self.write(bytes.into(), 0, Ask::Append, true).await?.value)
+    pub fn append(&self, bytes: impl Into<Out>) -> impl Future<Output = Result<u64>> {
+        let begins = |answer: Answer| Ok(answer.check("append")?.value);
+        self.write(bytes.into(), 0, Ask::Append, true, begins)
     }
 
     #[inline]
-    async fn write(&self, out: Out, offset: u64, ask: Ask, whole: bool) -> Result<Answer> {
-        let addr = match &out {
-            Out::Buf(buf) => buf.as_ptr().addr(),
-            Out::Static(bytes) => bytes.as_ptr().addr(),
-        };
-        self.check_aligned(offset, addr, out.len())?;
-        let asked = Asked { offset, whole, ..Asked::new(ask) };
-        let (_pending, answer) = self.ask(asked, Data::From(out)).await?;
-        answer.check("write")
+    fn write<T>(
+        &self,
+        from: Out,
+        offset: u64,
+        ask: Ask,
+        whole: bool,
+        told: impl Fn(Answer) -> Result<T>,
+    ) -> impl Future<Output = Result<T>> {
+        let writing = Writing { from, offset, ask, whole };
+        Transfer::new(self, writing, move |_, _, answer| told(answer))
     }
 
     /// Direct I/O takes whole blocks only; `at` is the place in memory.
     #[inline]
-    fn check_aligned(&self, offset: u64, at: usize, len: usize) -> Result<()> {
+    pub(super) fn check_aligned(&self, offset: u64, at: usize, len: usize) -> Result<()> {
         let [memory, block] = self.aligns;
         let aligned = |n: u64, align: u32| n.is_multiple_of(u64::from(align));
         if block != 0

@@ -95,6 +95,7 @@ pub(crate) mod route;
 mod send;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 pub use file::{Advice, File};
 pub use metadata::{Kind, Metadata};

@@ -5,7 +5,6 @@ use core::pin::pin;
 use core::task::Poll;
 
 use crate::Core;
-use crate::buf::BufMut;
 use crate::error::{Error, Result};
 use crate::op::Io;
 use crate::op::file::{Answer, Asked, Data};
@@ -57,12 +56,6 @@ impl Pending {
     #[inline]
     pub(super) async fn answer(&self) -> Result<Answer> {
         poll_fn(|cx| self.core.parts()?.io.poll_answer(self.index, cx).map(Ok)).await
-    }
-
-    /// The buffer that was read into.
-    #[inline]
-    pub(super) fn buffer(&self) -> Result<BufMut> {
-        self.core.parts()?.io.take_buffer(self.index).ok_or(Error::Stopped)
     }
 }
 

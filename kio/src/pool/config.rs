@@ -300,12 +300,13 @@ impl Config {
         if sum < 2 * self.sq() { 2 * self.sq() } else { sum }
     }
 
-    /// Submission entries.
+    /// Submission entries: all that may be under way goes in with one enter, up to 256.
     pub const fn sq(&self) -> u32 {
+        let all = self.ops() + self.file_ops();
         match self.sq {
             Some(n) => n.next_power_of_two(),
-            None if self.ops() >= 256 => 256,
-            None => (self.ops() + 1).next_power_of_two(),
+            None if all >= 256 => 256,
+            None => (all + 1).next_power_of_two(),
         }
     }
 }

@@ -127,6 +127,7 @@ const fn has_one_state(mode: u32) -> bool {
 const PASSING: i32 = libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_CLOEXEC;
 
 impl Io {
+    #[inline]
     pub(super) fn entry(&self, index: u32) -> &'static Entry {
         self.files.entries.at(index as usize)
     }
@@ -362,11 +363,13 @@ impl Io {
     }
 
     /// One more operation of the entry is under way, or one less.
+    #[inline]
     pub(super) fn entry_busy(&self, index: u32) {
         let ops = &self.entry(index).ops;
         ops.set(ops.get() + 1);
     }
 
+    #[inline]
     pub(super) fn entry_done(&'static self, index: u32) {
         let ops = &self.entry(index).ops;
         ops.set(ops.get() - 1);
@@ -376,6 +379,7 @@ impl Io {
     }
 
     /// Whether so many bytes, read directly, are no whole blocks.
+    #[inline]
     pub(super) fn ends_in_block(&self, index: u32, done: u64) -> bool {
         let [_, align] = self.entry(index).aligns.get();
         align != 0 && !done.is_multiple_of(align.into())

@@ -37,7 +37,7 @@ use core::cell::Cell;
 
 pub(crate) use entry::Entry;
 pub(crate) use flight::Flight;
-pub(crate) use handle::Handle;
+pub(crate) use handle::{Handle, Opened};
 pub(crate) use mailbox::Mailbox;
 use mailbox::Queue;
 pub(crate) use request::{Answer, Ask, Asked, Data, Request};

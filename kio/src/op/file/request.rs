@@ -205,8 +205,26 @@ impl Request {
 }
 
 impl Io {
+    #[inline]
     pub(super) fn request(&self, index: u32) -> &'static Request {
         self.files.requests.at(index as usize)
+    }
+
+    /// 1: claims a free request, where there is one that nobody waits for.
+    #[inline]
+    pub(crate) fn claim_request(&self) -> Option<u32> {
+        if self.files.request_waiters.is_empty() { self.pop_request() } else { None }
+    }
+
+    #[inline]
+    fn pop_request(&self) -> Option<u32> {
+        let files = &self.files;
+        let index = files.free_request.get().checked_sub(1)?;
+        let request = self.request(index);
+        files.free_request.set(request.entry.get());
+        files.used.requests.set(files.used.requests.get() + 1);
+        request.state.set(State::Taken);
+        Some(index)
     }
 
     /// 1: claims a free request; waits while all are taken.
@@ -214,12 +232,8 @@ impl Io {
     pub(crate) fn poll_request(&'static self, node: Pin<&WaitNode>, cx: &Context<'_>) -> Poll<u32> {
         let files = &self.files;
         if node.has_turn(&files.request_waiters)
-            && let Some(index) = files.free_request.get().checked_sub(1)
+            && let Some(index) = self.pop_request()
         {
-            let request = self.request(index);
-            files.free_request.set(request.entry.get());
-            files.used.requests.set(files.used.requests.get() + 1);
-            request.state.set(State::Taken);
             node.leave();
             return Poll::Ready(index);
         }
@@ -243,7 +257,7 @@ impl Io {
     }
 
     /// Writes what is asked into a claimed request, which holds the buffers from here on.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn fill(&'static self, index: u32, entry: u32, asked: Asked, data: Data<'_>) {
         let request = self.request(index);
         request.ask.set(asked.ask);
