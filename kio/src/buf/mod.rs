@@ -9,6 +9,7 @@ mod provided;
 mod shared;
 mod store;
 
+pub(crate) use buf_mut::View;
 pub use buf_mut::{BufMut, NoRoom};
 pub(crate) use provided::ENTRY_SIZE;
 pub use shared::Buf;

@@ -73,10 +73,7 @@ impl File {
 
     #[inline]
     async fn ask(&self, asked: Asked, data: Data<'_>) -> Result<(Pending, Answer)> {
-        // The kernel would take the last one for "where the descriptor stands".
-        if i64::try_from(asked.offset).is_err() {
-            return Err(Error::Os { doing: "a file's offset", errno: libc::EINVAL });
-        }
+        check_offset(asked.offset)?;
         let pending = Pending::claim(self.core).await?;
         let opened = self.core.parts()?.io.opened_by(self.handle).ok_or(Error::Stopped)?;
         let answer = pending.ask(opened.owner, opened.entry, asked, data).await?;
@@ -91,21 +88,31 @@ impl File {
     /// Errors: the system's; `Misaligned` of a direct file.
     #[inline]
     pub fn read_at(&self, buf: BufMut, offset: u64) -> impl Future<Output = Result<BufMut>> {
-        let len = buf.spare();
-        let reading = Reading { into: buf, offset, len, whole: false };
-        Transfer::new(self, reading, |io: &'static Io, request, answer: Answer| {
-            answer.check("read")?;
-            io.take_buffer(request).ok_or(Error::Stopped)
-        })
+        self.read(buf, offset, false)
     }
 
     /// Reads at an offset until `buf` is full or the file ends, carrying on after short reads: a buffer
     /// that comes back with room has the file's last byte.
     ///
     /// Errors: as [`File::read_at`].
-    pub async fn read_full_at(&self, buf: BufMut, offset: u64) -> Result<BufMut> {
-        let room = buf.spare();
-        self.read(buf, offset, room, true).await
+    #[inline]
+    pub fn read_full_at(&self, buf: BufMut, offset: u64) -> impl Future<Output = Result<BufMut>> {
+        self.read(buf, offset, true)
+    }
+
+    #[inline]
+    fn read(
+        &self,
+        buf: BufMut,
+        offset: u64,
+        whole: bool,
+    ) -> impl Future<Output = Result<BufMut>> {
+        let len = buf.spare() as u32;
+        let reading = Reading { into: buf, offset, len, whole };
+        Transfer::new(self, reading, |io: &'static Io, request, answer: Answer| {
+            answer.check("read")?;
+            io.take_buffer(request).ok_or(Error::Stopped)
+        })
     }
 
     /// Reads exactly `len` bytes at an offset, behind what is in `buf`.
@@ -118,7 +125,9 @@ impl File {
         offset: u64,
         len: usize,
     ) -> impl Future<Output = Result<BufMut>> {
-        let reading = Reading { into: buf, offset, len, whole: true };
+        // More than a buffer can have room for stays so.
+        let most = u32::try_from(len).unwrap_or(u32::MAX);
+        let reading = Reading { into: buf, offset, len: most, whole: true };
         Transfer::new(self, reading, move |io: &'static Io, request, answer: Answer| {
             match answer.check("read")?.done == len as u64 {
                 true => io.take_buffer(request).ok_or(Error::Stopped),
@@ -166,7 +175,7 @@ impl File {
         let (pending, answer) = self.ask(asked, data).await?;
         answer.check("read")?;
         let mut read = heapless::Vec::new();
-        self.core.parts()?.io.take_buffers(pending.index, |buf| {
+        self.core.parts()?.io.take_buffers(pending.request, |buf| {
             let _ = read.push(buf);
         });
         Ok(read)
@@ -290,14 +299,16 @@ impl File {
     /// Direct I/O takes whole blocks only; `at` is the place in memory.
     #[inline]
     pub(super) fn check_aligned(&self, offset: u64, at: usize, len: usize) -> Result<()> {
+        if self.aligns[1] == 0 { Ok(()) } else { self.check_direct(offset, at, len) }
+    }
+
+    fn check_direct(&self, offset: u64, at: usize, len: usize) -> Result<()> {
         let [memory, block] = self.aligns;
         let aligned = |n: u64, align: u32| n.is_multiple_of(u64::from(align));
-        if block != 0
-            && !(aligned(offset, block) && aligned(len as u64, block) && aligned(at as u64, memory))
-        {
-            return Err(Error::Misaligned { need: block.max(memory) });
+        if aligned(offset, block) && aligned(len as u64, block) && aligned(at as u64, memory) {
+            return Ok(());
         }
-        Ok(())
+        Err(Error::Misaligned { need: block.max(memory) })
     }
 
     // ---- what is not bytes ----
@@ -362,7 +373,7 @@ impl File {
         let into = self.core.buf().await?;
         let (pending, answer) = self.ask(Asked::new(Ask::Stat), Data::Paths(into, 0)).await?;
         answer.check("metadata")?;
-        Ok(Metadata::new(self.core.parts()?.io.stat_of(pending.index)))
+        Ok(Metadata::new(self.core.parts()?.io.stat_of(pending.request)))
     }
 
     /// Closes, and waits for it. Dropping closes too, and its error is lost.
@@ -377,6 +388,15 @@ impl File {
         let Some(request) = closing else { return Err(Error::Stopped) };
         let pending = Pending::of(core, request);
         pending.answer().await?.check("close").map(drop)
+    }
+}
+
+/// The kernel would take the last offset there is for "where the descriptor stands".
+#[inline]
+pub(super) fn check_offset(offset: u64) -> Result<()> {
+    match i64::try_from(offset) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::Os { doing: "a file's offset", errno: libc::EINVAL }),
     }
 }
 

@@ -30,7 +30,7 @@ impl Core {
     async fn stat_as(self, path: &[u8], follow: bool) -> Result<Metadata> {
         let asked = Asked { option: follow, ..Asked::new(Ask::StatPath) };
         let (pending, _) = self.ask_path("stat", [path, b""], None, asked).await?;
-        Ok(Metadata::new(self.parts()?.io.stat_of(pending.index)))
+        Ok(Metadata::new(self.parts()?.io.stat_of(pending.request)))
     }
 
     /// Renames `from` to `to`, in place of what `to` names, at once: others see one or the other.

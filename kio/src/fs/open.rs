@@ -81,11 +81,11 @@ impl Core {
         };
         let pending = Pending::claim(self).await?;
         let Some(handle) = claimed.handle.take() else { return Err(Error::Stopped) };
-        self.parts()?.io.open_into(pending.index, handle, owner);
+        self.parts()?.io.open_into(pending.request, handle, owner);
         let (args, option) = (options.raw(), options.is_alone());
         let asked = Asked { args, option, ..Asked::new(Ask::Open) };
         let answer = pending.ask(owner, 0, asked, Data::Paths(buf, 0)).await?.check("open")?;
-        self.parts()?.io.handle_opened(pending.index, handle, answer);
+        self.parts()?.io.handle_opened(pending.request, handle, answer);
         Ok(File::new(self, handle, answer.aligns))
     }
 

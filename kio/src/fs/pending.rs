@@ -7,14 +7,14 @@ use core::task::Poll;
 use crate::Core;
 use crate::error::{Error, Result};
 use crate::op::Io;
-use crate::op::file::{Answer, Asked, Data};
+use crate::op::file::{Answer, Asked, Data, Request};
 use crate::task::WaitNode;
 
 /// A claimed request. Dropped while it is on its way, it lets the operation go on, and its buffers go
 /// when that ends.
 pub(super) struct Pending {
     core: Core,
-    pub(super) index: u32,
+    pub(super) request: &'static Request,
 }
 
 impl Pending {
@@ -27,15 +27,15 @@ impl Pending {
             if parts.tasks.closed.get() {
                 return Poll::Ready(Err(Error::Stopped));
             }
-            let index = core::task::ready!(parts.io.poll_request(node.as_mut().as_ref(), cx));
-            Poll::Ready(Ok(Self { core, index }))
+            let request = core::task::ready!(parts.io.poll_request(node.as_mut().as_ref(), cx));
+            Poll::Ready(Ok(Self { core, request }))
         })
         .await
     }
 
     /// A request that is under way.
-    pub(super) fn of(core: Core, index: u32) -> Self {
-        Self { core, index }
+    pub(super) fn of(core: Core, request: &'static Request) -> Self {
+        Self { core, request }
     }
 
     /// Asks the owner, and waits for the answer.
@@ -48,14 +48,14 @@ impl Pending {
         data: Data<'_>,
     ) -> Result<Answer> {
         let io = &self.core.parts()?.io;
-        io.fill(self.index, entry, asked, data);
-        io.post(self.index, owner);
+        io.fill(self.request, entry, asked, data);
+        io.post(self.request, owner);
         self.answer().await
     }
 
     #[inline]
     pub(super) async fn answer(&self) -> Result<Answer> {
-        poll_fn(|cx| self.core.parts()?.io.poll_answer(self.index, cx).map(Ok)).await
+        poll_fn(|cx| self.core.parts()?.io.poll_answer(self.request, cx).map(Ok)).await
     }
 }
 
@@ -63,7 +63,7 @@ impl Drop for Pending {
     #[inline]
     fn drop(&mut self) {
         if let Ok(parts) = self.core.parts() {
-            parts.io.give_up(self.index);
+            parts.io.give_up(self.request);
         }
     }
 }

@@ -7,16 +7,18 @@ use core::task::{Context, Poll, ready};
 use pin_project_lite::pin_project;
 
 use super::File;
+use super::file::check_offset;
 use crate::buf::BufMut;
 use crate::error::{Error, Result};
-use crate::op::file::{Answer, Ask, Asked, Data};
+use crate::op::file::{Answer, Ask, Asked, Data, Request};
 use crate::op::{Io, Out};
 use crate::task::WaitNode;
 
 /// The bytes of one request, and where they go.
 pub(super) trait Payload {
-    /// Whether it may be asked of this file.
-    fn check(&self, file: &File) -> Result<()>;
+    /// Whether it may be asked of this file. Nothing panics from here on, so that the bytes' handle can
+    /// stay where it is until its parts go into the request.
+    fn check(&self, file: &File, io: &Io) -> Result<()>;
     /// What is asked for.
     fn ask(self) -> (Asked, Data<'static>);
 }
@@ -25,23 +27,25 @@ pub(super) trait Payload {
 pub(super) struct Reading {
     pub(super) into: BufMut,
     pub(super) offset: u64,
-    pub(super) len: usize,
+    pub(super) len: u32,
     pub(super) whole: bool,
 }
 
 impl Payload for Reading {
     #[inline]
-    fn check(&self, file: &File) -> Result<()> {
-        if self.len > self.into.spare() {
+    fn check(&self, file: &File, io: &Io) -> Result<()> {
+        assert!(core::ptr::eq(self.into.store(), &io.bufs), "a buffer of another worker");
+        check_offset(self.offset)?;
+        if self.len as usize > self.into.spare() {
             return Err(Error::Other("read_exact_at: the buffer has less room than `len`"));
         }
-        file.check_aligned(self.offset, self.into.capacity() - self.into.spare(), self.len)
+        file.check_aligned(self.offset, self.into.capacity() - self.into.spare(), self.len as usize)
     }
 
     #[inline]
     fn ask(self) -> (Asked, Data<'static>) {
         let asked = Asked { offset: self.offset, whole: self.whole, ..Asked::new(Ask::Read) };
-        (asked, Data::Into(self.into, self.len))
+        (asked, Data::Into(self.into.into_parts(), self.len as usize))
     }
 }
 
@@ -55,7 +59,8 @@ pub(super) struct Writing {
 
 impl Payload for Writing {
     #[inline]
-    fn check(&self, file: &File) -> Result<()> {
+    fn check(&self, file: &File, _: &Io) -> Result<()> {
+        check_offset(self.offset)?;
         let at = match &self.from {
             Out::Buf(buf) => buf.as_ptr().addr(),
             Out::Static(bytes) => bytes.as_ptr().addr(),
@@ -78,24 +83,25 @@ pin_project! {
     ///  payload there --1: claimed, posted--> on its way --2: answered--> ended
     ///        \ 3: no request is free: waits in `node`
     /// ```
+    #[repr(C)] // what every read touches first, and all of it one cache line
     pub(super) struct Transfer<'f, P, F> {
+        // Once it is on its way.
+        request: Option<&'static Request>,
         file: &'f File,
         // Until it is posted.
         payload: Option<P>,
         // Makes of the answer what is returned.
         finish: F,
-        // Index + 1 of the request that is on its way.
-        request: u32,
         #[pin]
         node: Option<WaitNode>,
     }
 
     impl<P, F> PinnedDrop for Transfer<'_, P, F> {
         fn drop(this: Pin<&mut Self>) {
-            if let Some(index) = this.request.checked_sub(1) {
-                if let Ok(parts) = this.file.core().parts() {
-                    parts.io.give_up(index);
-                };
+            if let Some(request) = this.request
+                && let Ok(parts) = this.file.core().parts()
+            {
+                parts.io.give_up(request);
             }
         }
     }
@@ -104,54 +110,59 @@ pin_project! {
 impl<'f, P, F> Transfer<'f, P, F> {
     #[inline]
     pub(super) fn new(file: &'f File, payload: P, finish: F) -> Self {
-        Self { file, payload: Some(payload), finish, request: 0, node: None }
+        Self { file, payload: Some(payload), finish, request: None, node: None }
     }
 }
 
 impl<P, F, T> Future for Transfer<'_, P, F>
 where
     P: Payload,
-    F: Fn(&'static Io, u32, Answer) -> Result<T>,
+    F: Fn(&'static Io, &'static Request, Answer) -> Result<T>,
 {
     type Output = Result<T>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let parts = this.file.core().parts()?;
         let io = &parts.io;
-        if *this.request == 0 {
-            let Some(payload) = this.payload.as_ref() else {
-                return Poll::Ready(Err(Error::Stopped)); // polled after its end
-            };
-            if parts.tasks.closed.get() {
-                return Poll::Ready(Err(Error::Stopped));
+        let request = match *this.request {
+            Some(request) => request,
+            None => {
+                let Some(payload) = this.payload.as_ref().filter(|_| !parts.tasks.closed.get())
+                else {
+                    return Poll::Ready(Err(Error::Stopped)); // or polled after its end
+                };
+                payload.check(this.file, io)?;
+                let opened = this.file.opened(io).ok_or(Error::Stopped)?;
+                let claimed = if this.node.is_none() { io.claim_request() } else { None };
+                let request = match claimed {
+                    Some(request) => request,
+                    None => ready!(wait(io, this.node, cx)),
+                };
+                *this.request = Some(request);
+                if let Some((asked, data)) = this.payload.take().map(Payload::ask) {
+                    io.fill(request, opened.entry, asked, data);
+                    io.post(request, opened.owner);
+                }
+                request
             }
-            payload.check(this.file)?;
-            let opened = this.file.opened(io).ok_or(Error::Stopped)?;
-            let claimed = if this.node.is_none() { io.claim_request() } else { None };
-            let index = match claimed {
-                Some(index) => index,
-                None => ready!(wait(io, this.node, cx)),
-            };
-            *this.request = index + 1;
-            if let Some((asked, data)) = this.payload.take().map(Payload::ask) {
-                io.fill(index, opened.entry, asked, data);
-                io.post(index, opened.owner);
-            }
-        }
-        let index = *this.request - 1;
-        let answer = ready!(io.poll_answer(index, cx));
-        let result = (this.finish)(io, index, answer);
-        *this.request = 0;
-        io.end_request(index);
+        };
+        let answer = ready!(io.poll_answer(request, cx));
+        let result = (this.finish)(io, request, answer);
+        *this.request = None;
+        io.end_request(request);
         Poll::Ready(result)
     }
 }
 
 /// 3: waits for a free request.
 #[cold]
-fn wait(io: &'static Io, mut node: Pin<&mut Option<WaitNode>>, cx: &Context<'_>) -> Poll<u32> {
+fn wait(
+    io: &'static Io,
+    mut node: Pin<&mut Option<WaitNode>>,
+    cx: &Context<'_>,
+) -> Poll<&'static Request> {
     if node.is_none() {
         node.set(Some(WaitNode::new()));
     }

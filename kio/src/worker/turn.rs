@@ -200,11 +200,9 @@ impl<'a> Loop<'a> {
             pushed += 1;
             self.ring.push(&sqe);
         }
-        while self.ring.has_room()
-            && let Some(sqe) = self.parts.io.next_file_sqe()
-        {
+        let ring = &mut self.ring;
+        while ring.has_room() && self.parts.io.next_file_sqe(|sqe| ring.push(sqe)) {
             pushed += 1;
-            self.ring.push(&sqe);
         }
         let counters = &self.parts.tasks.counters;
         let in_flight = u64::from(self.parts.io.in_flight());

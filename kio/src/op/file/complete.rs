@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use super::{Ask, FileMemory, Request, entry, vectored};
+use super::{Ask, FileMemory, Flight, Request, vectored};
 use crate::error::Held;
 use crate::op::Io;
 use crate::ring::{Bytes, Sqe, sys};
@@ -22,15 +22,16 @@ impl Io {
         files.registered.set(false);
         files.cancelling.set(false);
         files.cancel_next.set(memory.flights.len() as u32);
-        for (index, request) in memory.requests.iter().enumerate() {
+        for request in memory.requests {
             request.home.set(Some(self));
-            request.index.set(index as u32);
         }
         // Linked from the last to the first: the first is taken first.
         let links =
             |n: usize| (0..n).rev().map(move |at| (at, if at + 1 < n { at as u32 + 2 } else { 0 }));
         for (at, next) in links(memory.flights.len()) {
-            memory.requests[at].entry.set(next);
+            memory.requests[at]
+                .next
+                .set(next.checked_sub(1).map(|next| &memory.requests[next as usize]));
             memory.flights[at].set_free(next);
         }
         for (at, next) in links(memory.handles.len()) {
@@ -39,7 +40,7 @@ impl Io {
         for (at, next) in links(memory.entries.len()) {
             memory.entries[at].set_free(next);
         }
-        files.free_request.set(u32::from(!memory.flights.is_empty()));
+        files.free_request.set(memory.requests.first().filter(|_| !memory.flights.is_empty()));
         files.free_flight.set(u32::from(!memory.flights.is_empty()));
         files.free_handle.set(u32::from(!memory.handles.is_empty()));
         files.free_entry.set(u32::from(!memory.entries.is_empty()));
@@ -48,7 +49,16 @@ impl Io {
     /// Carries a request out, as the owner of what it is about.
     #[inline]
     pub(super) fn begin(&'static self, request: &'static Request) {
-        let ask = request.ask.get();
+        match request.ask.get() {
+            Ask::Read | Ask::Write => {
+                self.entry_busy(request.entry.get());
+                self.files.work.push(request);
+            }
+            ask => self.begin_rare(request, ask),
+        }
+    }
+
+    fn begin_rare(&'static self, request: &'static Request, ask: Ask) {
         if ask.is_of_a_file() {
             self.entry_busy(request.entry.get());
         }
@@ -82,9 +92,25 @@ impl Io {
         self.files.work.push(request);
     }
 
-    /// The SQE of a request's step.
+    /// Gives the SQE of a request's step to `push`.
     #[inline]
-    pub(super) fn file_sqe(&'static self, request: &'static Request) -> Sqe {
+    pub(super) fn file_sqe(&'static self, request: &'static Request, push: impl FnOnce(Sqe)) {
+        let ask = request.ask.get();
+        if !ask.is_transfer() {
+            return push(self.rare_sqe(request, ask));
+        }
+        let file = self.entry_file(request.entry.get());
+        let (bytes, offset) = self.transfer(request);
+        // SAFETY: the bytes are in buffers that the request holds until it is answered, or static.
+        push(unsafe {
+            match ask {
+                Ask::Read => Sqe::read(file, bytes, offset),
+                _ => Sqe::write(file, bytes, offset),
+            }
+        });
+    }
+
+    fn rare_sqe(&'static self, request: &'static Request, ask: Ask) -> Sqe {
         let (addr, second) = (request.addr.get(), request.second.get());
         let [first_arg, second_arg] = request.args.get();
         let (at, offset, len) = (request.entry.get(), request.offset.get(), request.len.get());
@@ -92,15 +118,7 @@ impl Io {
         // SAFETY: what they point to is in buffers that the request holds until it is answered, or
         // static; paths end in NUL.
         unsafe {
-            match request.ask.get() {
-                Ask::Read => {
-                    let (bytes, from) = self.transfer(request);
-                    Sqe::read(self.entry_file(at), bytes, from)
-                }
-                Ask::Write | Ask::Append => {
-                    let (bytes, to) = self.transfer(request);
-                    Sqe::write(self.entry_file(at), bytes, to)
-                }
+            match ask {
                 Ask::Open => self.open_sqe(request),
                 Ask::Close => self.close_sqe(request),
                 Ask::Sync => Sqe::sync(self.entry_file(at), option),
@@ -117,7 +135,7 @@ impl Io {
                 Ask::Symlink => Sqe::symlink(second, addr), // a link's text may be anything
                 Ask::Unlink => Sqe::unlink(addr, option),
                 Ask::MakeDir => Sqe::make_dir(addr, second_arg),
-                Ask::Nothing => Sqe::nop(),
+                Ask::Nothing | Ask::Read | Ask::Write | Ask::Append => Sqe::nop(),
             }
         }
     }
@@ -145,8 +163,16 @@ impl Io {
     /// A step of a request has completed.
     #[inline]
     pub(super) fn landed(&'static self, request: &'static Request, result: i32) {
-        match request.ask.get() {
-            Ask::Read | Ask::Write | Ask::Append => self.moved(request, result),
+        let ask = request.ask.get();
+        if ask.is_transfer() {
+            self.moved(request, ask, result);
+        } else {
+            self.landed_rare(request, ask, result);
+        }
+    }
+
+    fn landed_rare(&'static self, request: &'static Request, ask: Ask, result: i32) {
+        match ask {
             Ask::Open => self.open_landed(request, result),
             Ask::Close => self.close_landed(request, result),
             Ask::Sync => self.sync_landed(request, result),
@@ -164,30 +190,40 @@ impl Io {
     }
 
     /// A read or write has moved bytes, or failed.
-    #[inline]
-    fn moved(&'static self, request: &'static Request, result: i32) {
-        let (ask, at) = (request.ask.get(), request.entry.get());
+    #[inline(always)]
+    fn moved(&'static self, request: &'static Request, ask: Ask, result: i32) {
+        let at = request.entry.get();
         if result > 0 {
-            request.done.set(request.done.get() + result as u64);
-            let left = request.done.get() < request.len.get() && request.whole.get();
+            let done = request.done.get() + result as u64;
+            request.done.set(done);
+            let left = request.whole.get() && done < request.len.get();
             // Direct reads end at the end of the file only, within a block.
-            if left && !(ask == Ask::Read && self.ends_in_block(at, request.done.get())) {
+            if left && !(ask == Ask::Read && self.ends_in_block(at, done)) {
                 self.files.work.push(request);
                 return;
             }
         }
-        let (len, done) = (request.len.get(), request.done.get());
-        let to = request.offset.get() + done;
-        match ask {
-            Ask::Append => self.append_ended(at, request.offset.get() + len, to),
-            Ask::Write if done > 0 => self.reach_tail(at, to),
-            _ => {}
+        let mut result = result;
+        if ask != Ask::Read {
+            self.moved_tail(request, ask);
+            // A device that takes nothing and calls it no error.
+            if result == 0 && request.done.get() < request.len.get() && request.whole.get() {
+                result = -libc::EIO;
+            }
         }
-        // A device that takes nothing and calls it no error.
-        let nothing = result == 0 && done < len && request.whole.get() && ask != Ask::Read;
-        let result = if nothing { -libc::EIO } else { result };
         self.answer(request, result);
         self.entry_done(at);
+    }
+
+    /// What a write that is over did to a file's end.
+    fn moved_tail(&self, request: &Request, ask: Ask) {
+        let (at, done, len) = (request.entry.get(), request.done.get(), request.len.get());
+        let to = request.offset.get() + done;
+        if ask == Ask::Append {
+            self.append_ended(at, request.offset.get() + len, to);
+        } else if ask == Ask::Write && done > 0 {
+            self.reach_tail(at, to);
+        }
     }
 
     /// What an operation that succeeded did to a file's end.
@@ -207,16 +243,18 @@ impl Io {
 
     /// Whether a request of this worker is not back, or a file is open here.
     pub(crate) fn files_busy(&self) -> bool {
-        let used = &self.files.used;
-        let away = self.files.requests.get().iter().any(Request::is_away);
-        used.entries.get() > 0 || used.flights.get() > 0 || away
+        let files = &self.files;
+        let away = files.requests.get().iter().any(Request::is_away);
+        files.used.entries.get() > 0 || files.flights.get().iter().any(Flight::is_used) || away
     }
 
     /// What is still held.
     pub(in crate::op) fn files_held(&self, held: &mut Held) {
-        held.files += self.files.used.handles.get() + self.files.used.requests.get();
-        held.files +=
-            self.files.entries.get().iter().filter(|e| entry::Entry::is_used(e)).count() as u32;
+        let files = &self.files;
+        let tasks = &files.requests.get()[..files.flights.get().len()];
+        held.files += files.used.handles.get();
+        held.files += tasks.iter().filter(|request| request.is_used()).count() as u32;
+        held.files += files.entries.get().iter().filter(|entry| entry.is_used()).count() as u32;
     }
 
     pub(in crate::op) fn wake_file_waiters(&self) {

@@ -68,14 +68,14 @@ impl Io {
     }
 
     /// Says which handle an open fills; the request has it from here on.
-    pub(crate) fn open_into(&self, request: u32, handle: u32, owner: &'static Self) {
-        self.request(request).handle.set(handle + 1);
+    pub(crate) fn open_into(&self, request: &'static Request, handle: u32, owner: &'static Self) {
+        request.handle.set(handle + 1);
         self.handle(handle).owner.set(Some(owner));
     }
 
     /// 2: the open succeeded. Its user has the handle from here on.
-    pub(crate) fn handle_opened(&self, request: u32, index: u32, answer: Answer) {
-        self.request(request).handle.set(0);
+    pub(crate) fn handle_opened(&self, request: &'static Request, index: u32, answer: Answer) {
+        request.handle.set(0);
         self.handle(index).entry.set(answer.value as u32);
     }
 
@@ -101,9 +101,11 @@ impl Io {
     }
 
     /// 3: closes. Returns the request that tells when it is done.
-    pub(crate) fn close_handle(&'static self, index: u32) -> Option<u32> {
+    pub(crate) fn close_handle(&'static self, index: u32) -> Option<&'static Request> {
         let Opened { owner, entry } = self.opened_by(index)?;
-        let request = self.files.flights.get().len() as u32 + index;
+        let nth = self.files.flights.get().len() + index as usize;
+        let request = self.files.requests.at(nth);
+        request.handle.set(index);
         self.fill(request, entry, Asked::new(Ask::Close), Data::Nothing);
         self.post(request, owner);
         Some(request)

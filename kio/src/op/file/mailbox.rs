@@ -22,7 +22,8 @@ impl Mailbox {
     pub(super) fn push(&self, request: &'static Request) {
         let mut head = self.head.load(Ordering::Relaxed);
         loop {
-            request.next.set(head);
+            // SAFETY: null, or a static request that was posted.
+            request.next.set(unsafe { head.as_ref() });
             // SeqCst, as the bell is: of a post and a worker that falls asleep, one sees the other.
             match self.head.compare_exchange_weak(
                 head,
@@ -44,10 +45,11 @@ impl Mailbox {
 
     /// Takes all, in the order in which they were posted.
     pub(super) fn take(&self) -> Queue {
-        let mut newest = self.head.swap(ptr::null_mut(), Ordering::AcqRel).cast_const();
+        let newest = self.head.swap(ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: null, or a static request; what was posted is ours now.
+        let mut newest: Option<&'static Request> = unsafe { newest.as_ref() };
         let taken = Queue::new();
-        // SAFETY: requests are static, and what was posted is ours now.
-        while let Some(request) = unsafe { newest.as_ref() } {
+        while let Some(request) = newest {
             newest = request.next.get();
             taken.push_front(request);
         }
@@ -57,47 +59,42 @@ impl Mailbox {
 
 /// Requests in line, first come first served. Of one worker.
 pub(super) struct Queue {
-    head: Cell<*const Request>,
-    tail: Cell<*const Request>,
+    head: Cell<Option<&'static Request>>,
+    /// The last one; of no meaning while there is none.
+    tail: Cell<Option<&'static Request>>,
 }
 
 impl Queue {
     pub(super) const fn new() -> Self {
-        Self { head: Cell::new(ptr::null()), tail: Cell::new(ptr::null()) }
+        Self { head: Cell::new(None), tail: Cell::new(None) }
     }
 
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
-        self.head.get().is_null()
+        self.head.get().is_none()
     }
 
     /// Adds a request that this worker holds and that is in no line.
     #[inline]
     pub(super) fn push(&self, request: &'static Request) {
-        request.next.set(ptr::null());
-        // SAFETY: null, or a static request in this line.
-        match unsafe { self.tail.replace(request).as_ref() } {
-            None => self.head.set(request),
-            Some(tail) => tail.next.set(request),
+        request.next.set(None);
+        match self.tail.replace(Some(request)) {
+            Some(tail) if !self.is_empty() => tail.next.set(Some(request)),
+            _ => self.head.set(Some(request)),
         }
     }
 
     fn push_front(&self, request: &'static Request) {
-        request.next.set(self.head.replace(request));
-        if self.tail.get().is_null() {
-            self.tail.set(request);
+        if self.is_empty() {
+            self.tail.set(Some(request));
         }
+        request.next.set(self.head.replace(Some(request)));
     }
 
     #[inline]
     pub(super) fn pop(&self) -> Option<&'static Request> {
-        // SAFETY: null, or a static request in this line.
-        let request = unsafe { self.head.get().as_ref() }?;
-        let next = request.next.replace(ptr::null());
-        self.head.set(next);
-        if next.is_null() {
-            self.tail.set(ptr::null());
-        }
+        let request = self.head.get()?;
+        self.head.set(request.next.get());
         Some(request)
     }
 }

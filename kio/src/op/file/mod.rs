@@ -66,8 +66,8 @@ pub(crate) struct Files {
     /// Whether the store is one registered buffer.
     pub(crate) registered: Cell<bool>,
 
-    /// Free requests, handles, entries and flights: index + 1 of the one freed last.
-    free_request: Cell<u32>,
+    /// The request freed last; of handles, entries and flights its index + 1.
+    free_request: Cell<Option<&'static Request>>,
     free_handle: Cell<u32>,
     free_entry: Cell<u32>,
     free_flight: Cell<u32>,
@@ -88,12 +88,10 @@ pub(crate) struct Files {
     appends: Cell<u64>,
 }
 
-/// How many are in use.
+/// How many are in use, of what is not counted by a look at the table.
 struct Used {
-    requests: Cell<u32>,
     handles: Cell<u32>,
     entries: Cell<u32>,
-    flights: Cell<u32>,
 }
 
 impl Files {
@@ -105,16 +103,11 @@ impl Files {
             flights: Table::new(),
             first_slot: Cell::new(0),
             registered: Cell::new(false),
-            free_request: Cell::new(0),
+            free_request: Cell::new(None),
             free_handle: Cell::new(0),
             free_entry: Cell::new(0),
             free_flight: Cell::new(0),
-            used: Used {
-                requests: Cell::new(0),
-                handles: Cell::new(0),
-                entries: Cell::new(0),
-                flights: Cell::new(0),
-            },
+            used: Used { handles: Cell::new(0), entries: Cell::new(0) },
             request_waiters: WaitList::new(),
             handle_waiters: WaitList::new(),
             mailbox: Mailbox::new(),

@@ -6,7 +6,7 @@ use core::ptr;
 use core::task::{Context, Poll};
 
 use super::vectored::{self, Piece};
-use crate::buf::BufMut;
+use crate::buf::{BufMut, View};
 use crate::error::{Error, Result};
 use crate::op::{Io, Out};
 use crate::task::{WaitNode, Waiter};
@@ -54,6 +54,12 @@ pub(crate) enum Ask {
 }
 
 impl Ask {
+    /// Whether it moves bytes of an open file.
+    #[inline]
+    pub(super) fn is_transfer(self) -> bool {
+        matches!(self, Self::Read | Self::Write | Self::Append)
+    }
+
     /// Whether it is asked of an open file, and not of a path.
     pub(super) fn is_of_a_file(self) -> bool {
         matches!(
@@ -74,7 +80,7 @@ impl Ask {
 pub(crate) enum Data<'a> {
     Nothing,
     /// Into the room of a buffer, so many bytes at most.
-    Into(BufMut, usize),
+    Into(View, usize),
     From(Out),
     /// One path or two, each ended by NUL, in one buffer: where the second begins. (Two buffers, one
     /// waited for while the other is held, could be waited for in a circle.)
@@ -131,50 +137,55 @@ impl Answer {
     }
 }
 
-/// One request's slot; all zero while free, but for its home and index.
+/// One request's slot; all zero while free, but for its home. What moves bytes touches two cache lines
+/// of it: the first is what the owner works with, the second its home's.
+#[repr(C, align(64))]
 pub(crate) struct Request {
-    /// The next one in the line or the mailbox that it is in.
-    pub(super) next: Cell<*const Self>,
+    /// The next one in the line, the mailbox or the free list that it is in.
+    pub(super) next: Cell<Option<&'static Self>>,
     /// The worker whose memory it is.
     pub(super) home: Cell<Option<&'static Io>>,
-    pub(super) index: Cell<u32>,
-    pub(super) state: Cell<State>,
-    pub(super) ask: Cell<Ask>,
-    /// How far an operation of several steps is.
-    pub(super) step: Cell<u8>,
-    pub(super) whole: Cell<bool>,
-    pub(super) option: Cell<bool>,
-    /// How many buffers the bytes are in; 0 is one piece.
-    pub(super) vectors: Cell<u8>,
-    /// Nobody waits for the answer. Only its home looks.
-    given_up: Cell<bool>,
-    /// The entry on the owner, of what is asked of a file. While free: index + 1 of the next free one.
-    pub(super) entry: Cell<u32>,
-    /// The handle + 1 that an open fills.
-    pub(super) handle: Cell<u32>,
     pub(super) offset: Cell<u64>,
     /// Where the bytes or the first path begin, how many they are, how many were moved.
     pub(super) addr: Cell<u64>,
     pub(super) len: Cell<u64>,
     pub(super) done: Cell<u64>,
-    /// The second path.
-    pub(super) second: Cell<u64>,
-    pub(super) args: Cell<[u32; 2]>,
+    /// The entry on the owner, of what is asked of a file.
+    pub(super) entry: Cell<u32>,
     /// The buffer of its home's store that it holds, index + 1; that of the list where there are many.
     pub(super) buf: Cell<u32>,
+    pub(super) result: Cell<i32>,
+    pub(super) state: Cell<State>,
+    pub(super) ask: Cell<Ask>,
+    /// Carries on after short results.
+    pub(super) whole: Cell<bool>,
+    /// How many buffers the bytes are in; 0 is one piece.
+    pub(super) vectors: Cell<u8>,
+
+    waiter: Waiter,
     /// The buffer's view, before the bytes came.
     view: Cell<(u32, u32)>,
-    pub(super) result: Cell<i32>,
+    /// Nobody waits for the answer. Only its home looks.
+    given_up: Cell<bool>,
+    /// How far an operation of several steps is.
+    pub(super) step: Cell<u8>,
+    pub(super) option: Cell<bool>,
+    /// The handle + 1 that an open fills; the handle that a close ends.
+    pub(super) handle: Cell<u32>,
+    /// Where an append begins; the entry that was opened.
     pub(super) value: Cell<u64>,
-    waiter: Waiter,
+    pub(super) args: Cell<[u32; 2]>,
+    /// The second path.
+    pub(super) second: Cell<u64>,
 }
+
+const _: () = assert!(core::mem::offset_of!(Request, waiter) == 64 && size_of::<Request>() == 128);
 
 impl Request {
     pub(crate) const fn new() -> Self {
         Self {
-            next: Cell::new(ptr::null()),
+            next: Cell::new(None),
             home: Cell::new(None),
-            index: Cell::new(0),
             state: Cell::new(State::Free),
             ask: Cell::new(Ask::Nothing),
             step: Cell::new(0),
@@ -198,6 +209,11 @@ impl Request {
         }
     }
 
+    /// Whether somebody has claimed it.
+    pub(super) fn is_used(&self) -> bool {
+        self.state.get() != State::Free
+    }
+
     /// Whether its owner has it.
     pub(super) fn is_away(&self) -> bool {
         self.state.get() == State::Away
@@ -205,37 +221,33 @@ impl Request {
 }
 
 impl Io {
-    #[inline]
-    pub(super) fn request(&self, index: u32) -> &'static Request {
-        self.files.requests.at(index as usize)
-    }
-
     /// 1: claims a free request, where there is one that nobody waits for.
     #[inline]
-    pub(crate) fn claim_request(&self) -> Option<u32> {
+    pub(crate) fn claim_request(&self) -> Option<&'static Request> {
         if self.files.request_waiters.is_empty() { self.pop_request() } else { None }
     }
 
     #[inline]
-    fn pop_request(&self) -> Option<u32> {
-        let files = &self.files;
-        let index = files.free_request.get().checked_sub(1)?;
-        let request = self.request(index);
-        files.free_request.set(request.entry.get());
-        files.used.requests.set(files.used.requests.get() + 1);
+    fn pop_request(&self) -> Option<&'static Request> {
+        let request = self.files.free_request.get()?;
+        self.files.free_request.set(request.next.get());
         request.state.set(State::Taken);
-        Some(index)
+        Some(request)
     }
 
     /// 1: claims a free request; waits while all are taken.
     #[inline]
-    pub(crate) fn poll_request(&'static self, node: Pin<&WaitNode>, cx: &Context<'_>) -> Poll<u32> {
+    pub(crate) fn poll_request(
+        &'static self,
+        node: Pin<&WaitNode>,
+        cx: &Context<'_>,
+    ) -> Poll<&'static Request> {
         let files = &self.files;
         if node.has_turn(&files.request_waiters)
-            && let Some(index) = self.pop_request()
+            && let Some(request) = self.pop_request()
         {
             node.leave();
-            return Poll::Ready(index);
+            return Poll::Ready(request);
         }
         self.counters().file_waits.add(u64::from(!node.is_waiting()));
         node.wait(&files.request_waiters, self.tasks(), cx);
@@ -247,7 +259,7 @@ impl Io {
     #[inline]
     pub(crate) fn nudge_files(&self) -> bool {
         let files = &self.files;
-        let request = files.free_request.get() != 0
+        let request = files.free_request.get().is_some()
             && !files.request_waiters.is_empty()
             && files.request_waiters.wake_one(self.tasks());
         let handle = files.free_handle.get() != 0
@@ -258,8 +270,13 @@ impl Io {
 
     /// Writes what is asked into a claimed request, which holds the buffers from here on.
     #[inline(always)]
-    pub(crate) fn fill(&'static self, index: u32, entry: u32, asked: Asked, data: Data<'_>) {
-        let request = self.request(index);
+    pub(crate) fn fill(
+        &'static self,
+        request: &'static Request,
+        entry: u32,
+        asked: Asked,
+        data: Data<'_>,
+    ) {
         request.ask.set(asked.ask);
         request.step.set(0);
         request.entry.set(entry);
@@ -272,9 +289,7 @@ impl Io {
         request.vectors.set(0);
         match data {
             Data::Nothing => {}
-            Data::Into(buf, most) => {
-                assert!(ptr::eq(buf.store(), &self.bufs), "a buffer of another worker");
-                let view = buf.into_parts();
+            Data::Into(view, most) => {
                 let (at, room) = (view.end, self.bufs.size() - view.end);
                 request.addr.set(self.bufs.addr(view.index) as u64 + u64::from(at));
                 request.len.set((most as u64).min(room.into()));
@@ -320,15 +335,20 @@ impl Io {
 
     /// 2: hands a filled request to the owner of what it is about.
     #[inline]
-    pub(crate) fn post(&'static self, index: u32, owner: &'static Self) {
-        let request = self.request(index);
+    pub(crate) fn post(&'static self, request: &'static Request, owner: &'static Self) {
         request.state.set(State::Away);
         if ptr::eq(self, owner) {
             self.begin(request);
         } else {
-            owner.files.mailbox.push(request);
-            owner.tasks().ring_bell();
+            owner.mail(request);
         }
+    }
+
+    /// Sends a request to this worker, from another.
+    #[inline(never)]
+    fn mail(&self, request: &'static Request) {
+        self.files.mailbox.push(request);
+        self.tasks().ring_bell();
     }
 
     /// Takes what came from other workers: requests to carry out, and answers.
@@ -350,10 +370,7 @@ impl Io {
     pub(super) fn answer(&'static self, request: &'static Request, result: i32) {
         request.result.set(result);
         match request.home.get() {
-            Some(home) if !ptr::eq(home, self) => {
-                home.files.mailbox.push(request);
-                home.tasks().ring_bell();
-            }
+            Some(home) if !ptr::eq(home, self) => home.mail(request),
             _ => self.answered(request),
         }
     }
@@ -374,13 +391,12 @@ impl Io {
         if request.ask.get() == Ask::Open {
             self.open_given_up(request);
         }
-        self.end_request(request.index.get());
+        self.end_request(request);
     }
 
     /// The answer, once it is there.
     #[inline]
-    pub(crate) fn poll_answer(&self, index: u32, cx: &Context<'_>) -> Poll<Answer> {
-        let request = self.request(index);
+    pub(crate) fn poll_answer(&self, request: &'static Request, cx: &Context<'_>) -> Poll<Answer> {
         if request.state.get() != State::Done {
             request.waiter.register(self.tasks(), cx);
             return Poll::Pending;
@@ -395,8 +411,7 @@ impl Io {
 
     /// The buffer that was read into, with the bytes that came in view.
     #[inline]
-    pub(crate) fn take_buffer(&'static self, index: u32) -> Option<BufMut> {
-        let request = self.request(index);
+    pub(crate) fn take_buffer(&'static self, request: &'static Request) -> Option<BufMut> {
         let buf = request.buf.replace(0).checked_sub(1)?;
         let (start, end) = request.view.get();
         let end = end + request.done.get() as u32;
@@ -404,8 +419,11 @@ impl Io {
     }
 
     /// Gives each buffer of a request of many to `each`, with the bytes that came.
-    pub(crate) fn take_buffers(&'static self, index: u32, mut each: impl FnMut(BufMut)) {
-        let request = self.request(index);
+    pub(crate) fn take_buffers(
+        &'static self,
+        request: &'static Request,
+        mut each: impl FnMut(BufMut),
+    ) {
         let Some(list) = request.buf.get().checked_sub(1) else { return };
         let mut left = request.done.get();
         let count = request.vectors.replace(0);
@@ -419,47 +437,50 @@ impl Io {
     }
 
     /// What `statx` wrote.
-    pub(crate) fn stat_of(&self, index: u32) -> libc::statx {
-        super::entry::stat_at(self.request(index))
+    pub(crate) fn stat_of(&self, request: &'static Request) -> libc::statx {
+        super::entry::stat_at(request)
     }
 
     /// 4: the answer was taken, or nobody wants it: lets go of the buffers that are left.
     #[inline]
-    pub(crate) fn end_request(&'static self, index: u32) {
-        let request = self.request(index);
+    pub(crate) fn end_request(&'static self, request: &'static Request) {
         debug_assert!(matches!(request.state.get(), State::Done | State::Taken));
-        if request.vectors.get() > 0 {
-            self.take_buffers(index, drop);
-        }
-        if let Some(buf) = request.buf.replace(0).checked_sub(1) {
-            self.bufs.release(buf);
+        if request.buf.get() != 0 {
+            self.let_go(request);
         }
         request.state.set(State::Free);
         request.given_up.set(false);
         request.waiter.clear();
+        if request.ask.get() == Ask::Close {
+            return self.free_handle(request.handle.get()); // its own request, which closes it
+        }
         let files = &self.files;
-        let closes = index.checked_sub(files.flights.get().len() as u32);
-        if let Some(handle) = closes {
-            self.free_handle(handle);
-        } else {
-            request.entry.set(files.free_request.replace(index + 1));
-            files.used.requests.set(files.used.requests.get() - 1);
-            if !files.request_waiters.is_empty() {
-                files.request_waiters.wake_one(self.tasks());
-            }
+        request.next.set(files.free_request.replace(Some(request)));
+        if !files.request_waiters.is_empty() {
+            files.request_waiters.wake_one(self.tasks());
+        }
+    }
+
+    /// Lets go of the buffers that nobody took.
+    #[inline(never)]
+    fn let_go(&'static self, request: &'static Request) {
+        if request.vectors.get() > 0 {
+            self.take_buffers(request, drop);
+        }
+        if let Some(buf) = request.buf.replace(0).checked_sub(1) {
+            self.bufs.release(buf);
         }
     }
 
     /// Nobody waits any more: what is on its way goes on, and its buffers are let go then.
-    pub(crate) fn give_up(&'static self, index: u32) {
-        let request = self.request(index);
+    pub(crate) fn give_up(&'static self, request: &'static Request) {
         match request.state.get() {
             State::Free => {}
             State::Away => {
                 request.waiter.clear();
                 request.given_up.set(true);
             }
-            State::Taken => self.end_request(index),
+            State::Taken => self.end_request(request),
             State::Done => self.end_given_up(request),
         }
     }
