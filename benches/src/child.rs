@@ -74,16 +74,25 @@ impl Server {
         command
             .args(["serve", &spec.to_string(), "--workload", workload.name(), "--port", "0"])
             .args(["--cpu", &SERVER_CPU.to_string()])
-            .stdin(Stdio::null())
-            .envs(tool.first().filter(|name| **name == "valgrind").map(|_| (YIELD, "1")))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .envs(tool.first().filter(|name| **name == "valgrind").map(|_| (YIELD, "1")));
+        Self::spawn(command, &spec.to_string(), limit)
+    }
+
+    /// Starts `kio-bench ARGS`, a server that tells its port as the others do.
+    pub fn start_as(args: &[&str]) -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(args);
+        Self::spawn(command, &args.join(" "), Duration::from_secs(10))
+    }
+
+    fn spawn(mut command: Command, name: &str, limit: Duration) -> Result<Self> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // SAFETY: between fork and exec this makes one system call and allocates nothing.
         unsafe {
             command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
         }
         let mut server = Self { child: command.spawn()?, port: 0 };
-        server.port = server.await_ready(limit).map_err(|e| format!("{spec}: {e}"))?;
+        server.port = server.await_ready(limit).map_err(|e| format!("{name}: {e}"))?;
         Ok(server)
     }
 
@@ -112,12 +121,7 @@ impl Server {
 
     /// CPU time of all its threads. Exact when it sleeps: a running thread's is that of the last tick.
     pub fn cpu(&self) -> io::Result<Duration> {
-        let mut total = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            total += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
-        }
-        Ok(Duration::from_nanos(total))
+        cpu_of(self.pid())
     }
 
     /// Its resident memory.
@@ -177,6 +181,16 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// CPU time of all threads of a process; see [`Server::cpu`].
+pub fn cpu_of(pid: u32) -> io::Result<Duration> {
+    let mut total = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        total += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(total))
 }
 
 fn kib(text: &str, name: &str) -> u64 {

@@ -6,6 +6,7 @@
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, clippy::undocumented_unsafe_blocks)]
 
 mod alloc;
+mod append;
 mod args;
 mod bufring;
 mod child;
@@ -17,6 +18,7 @@ mod files;
 mod idle;
 mod load;
 mod ring;
+mod send_file;
 mod server;
 mod stats;
 mod sys;
@@ -46,6 +48,8 @@ usage: kio-bench serve SERVER [--workload http|echo|close] [--port P] [--spin US
        kio-bench tasks
        kio-bench cross
        kio-bench files   [--entries LIST] [--modes cached,direct] [--mib N] [--count] [PACE]
+       kio-bench append  [--entries LIST] [PACE]
+       kio-bench send-file [--entries LIST] [--nginx PATH] [PACE]
 SERVER: kio, limit, limit-hot, epoll, tokio; with @US it spins so long before it sleeps (limit@100)
 LIST:   servers with commas; a server named twice is its own control
 PACE:   [--rounds N] [--starts N] [--slice-ms MS] [--quick] [--dir DIR]
@@ -61,6 +65,10 @@ fn main() -> ExitCode {
         "wrk" => wrk::run(args),
         "count" => count::run(args),
         "idle" => idle::run(args),
+        "append" => append::run(args),
+        "log" => append::child(args),
+        "send-file" => send_file::run(args),
+        "send" => send_file::child(args),
         "files" => files::run(args),
         "read" => files::child(args),
         "tasks" => args.end().and_then(|()| tasks::run()),

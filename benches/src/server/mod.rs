@@ -108,10 +108,15 @@ pub fn run(kind: Kind, options: &Options) -> Result<()> {
         Kind::Epoll => epoll::run(options)?,
         Kind::Tokio => tokio::run(options)?,
     }
+    report();
+    Ok(())
+}
+
+/// Tells what was allocated since the server was ready, and what it answered.
+pub fn report() {
     let made = Count::now().since(READY.get().copied().unwrap_or_default());
     let requests = SERVED.load(Relaxed);
     eprintln!("allocations={} bytes={} requests={requests}", made.calls, made.bytes);
-    Ok(())
 }
 
 static READY: OnceLock<Count> = OnceLock::new();
