@@ -7,7 +7,8 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use ::kio::net::TcpStream as KioStream;
 use ::kio::{Core, Error, Result as KioResult, State, Worker};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::Result;
 use crate::args::Args;
@@ -32,6 +34,8 @@ const CONNECTIONS: usize = 8;
 const ENTRIES: [&str; 4] = ["kio", "kio-64k", "sendfile", "nginx"];
 /// What precedes a file, from those that write it themselves.
 static HEADER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n";
+/// The descriptor by which nginx inherits its listener.
+const INHERITED: i32 = 100;
 /// A server that has nothing to do sleeps before this is over.
 const SETTLE: Duration = Duration::from_millis(1);
 
@@ -101,7 +105,9 @@ pub fn run(mut args: Args) -> Result<()> {
         pace.starts
     );
     print!("{}", driven::table(&all, &["sendfile", "nginx"], pace.starts, "MiB"));
-    println!("\nnginx's allocations are not counted; the others' are those of all connections too.");
+    println!(
+        "\nnginx's allocations are not counted; the others' are those of all connections too."
+    );
     Ok(())
 }
 
@@ -232,7 +238,9 @@ fn slice(clients: &mut [Client], span: Duration) -> Result<(u64, Duration)> {
                 *ready = !fd.revents().is_empty();
             }
         }
-        for (client, _) in clients.iter_mut().zip(ready).filter(|(client, ready)| client.waits && *ready) {
+        for (client, _) in
+            clients.iter_mut().zip(ready).filter(|(client, ready)| client.waits && *ready)
+        {
             client.take()?;
             if !client.waits {
                 bytes += SIZE as u64;
@@ -263,20 +271,25 @@ impl Running {
     fn pid(&self) -> u32 {
         match self {
             Self::Ours(server) => server.pid(),
-            Self::Nginx(nginx) => nginx.child.id(),
+            Self::Nginx(nginx) => nginx.worker,
         }
     }
 }
 
-/// nginx in one process, on the servers' CPU.
+/// nginx with one worker, on the servers' CPU. (In one process it does not take a listener over.)
 struct Nginx {
-    child: Child,
+    master: Child,
+    worker: u32,
     port: u16,
 }
 
 impl Nginx {
     fn start(exe: &str, dir: &Path) -> Result<Self> {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        // Its listener is made here and inherited, so that it is measured under the same congestion
+        // control.
+        let listener = std::net::TcpListener::from(sys::listen(0)?);
+        sys::reno(listener.as_fd());
+        let port = listener.local_addr()?.port();
         let base = dir.display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|of| format!("{of}_temp_path {base}/{of};\n"))
@@ -285,8 +298,8 @@ impl Nginx {
         std::fs::write(
             &conf,
             format!(
-                "daemon off; master_process off; worker_processes 1;\n\
-                 worker_cpu_affinity 01; pid {base}/nginx.pid; error_log stderr crit;\n\
+                "daemon off; worker_processes 1; user root;\n\
+                 pid {base}/nginx.pid; error_log stderr crit;\n\
                  events {{ worker_connections 64; }}\n\
                  http {{ access_log off; sendfile on; tcp_nodelay on; {temporary}\n\
                  open_file_cache max=64; keepalive_requests 1000000000;\n\
@@ -295,15 +308,29 @@ impl Nginx {
         )?;
         let mut command = Command::new("taskset");
         command.args(["-c", &SERVER_CPU.to_string(), exe, "-p"]).arg(dir).arg("-c").arg(&conf);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command
-            .spawn()
-            .map_err(|e| format!("{exe} does not run ({e}); `apt install nginx`, or --nginx PATH"))?;
-        let mut nginx = Self { child, port };
+        command.env("NGINX", format!("{INHERITED};")).stdin(Stdio::null()).stdout(Stdio::null());
+        let fd = listener.as_raw_fd();
+        // SAFETY: between fork and exec this makes two system calls and allocates nothing.
+        unsafe {
+            command.pre_exec(move || {
+                set_parent_process_death_signal(Some(Signal::TERM))?;
+                match libc::dup2(fd, INHERITED) {
+                    0.. => Ok(()),
+                    _ => Err(io::Error::last_os_error()),
+                }
+            });
+        }
+        let master = command.spawn().map_err(|e| {
+            format!("{exe} does not run ({e}); `apt install nginx`, or --nginx PATH")
+        })?;
+        let mut nginx = Self { master, worker: 0, port };
+        let pid = nginx.master.id();
         let until = Instant::now() + Duration::from_secs(5);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            if Instant::now() > until || !matches!(nginx.child.try_wait(), Ok(None)) {
-                return Err("nginx does not listen; without it: --entries sendfile,kio,sendfile".into());
+        while nginx.worker == 0 {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            nginx.worker = children.unwrap_or_default().trim().parse().unwrap_or(0);
+            if Instant::now() > until || !matches!(nginx.master.try_wait(), Ok(None)) {
+                return Err("nginx does not start; without it: --entries sendfile,kio".into());
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -313,8 +340,11 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Its worker ends with it.
+        if matches!(self.master.try_wait(), Ok(None)) {
+            let _ = kill_process(Pid::from_child(&self.master), Signal::TERM);
+            let _ = self.master.wait();
+        }
     }
 }
 
