@@ -161,7 +161,7 @@ impl Io {
     }
 
     /// A step of a request has completed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn landed(&'static self, request: &'static Request, result: i32) {
         let ask = request.ask.get();
         if ask.is_transfer() {

@@ -73,7 +73,7 @@ impl Io {
     }
 
     /// A completion of an operation on a file.
-    #[inline]
+    #[inline(always)]
     pub(in crate::op) fn complete_file(&'static self, index: u32, generation: u32, cqe: Cqe) {
         let files = &self.files;
         let flight = files.flights.get().get(index as usize);

@@ -163,8 +163,8 @@ pub(crate) struct Request {
     pub(super) vectors: Cell<u8>,
 
     waiter: Waiter,
-    /// The buffer's view, before the bytes came.
-    view: Cell<(u32, u32)>,
+    /// Where the buffer's view begins; it ended where the bytes begin.
+    start: Cell<u32>,
     /// Nobody waits for the answer. Only its home looks.
     given_up: Cell<bool>,
     /// How far an operation of several steps is.
@@ -202,7 +202,7 @@ impl Request {
             second: Cell::new(0),
             args: Cell::new([0; 2]),
             buf: Cell::new(0),
-            view: Cell::new((0, 0)),
+            start: Cell::new(0),
             result: Cell::new(0),
             value: Cell::new(0),
             waiter: Waiter::new(),
@@ -294,7 +294,7 @@ impl Io {
                 request.addr.set(self.bufs.addr(view.index) as u64 + u64::from(at));
                 request.len.set((most as u64).min(room.into()));
                 request.buf.set(view.index + 1);
-                request.view.set((view.start, view.end));
+                request.start.set(view.start);
             }
             Data::From(Out::Static(bytes)) => {
                 request.addr.set(bytes.as_ptr() as u64);
@@ -413,8 +413,8 @@ impl Io {
     #[inline]
     pub(crate) fn take_buffer(&'static self, request: &'static Request) -> Option<BufMut> {
         let buf = request.buf.replace(0).checked_sub(1)?;
-        let (start, end) = request.view.get();
-        let end = end + request.done.get() as u32;
+        let end = request.addr.get() + request.done.get() - self.bufs.addr(buf) as u64;
+        let (start, end) = (request.start.get(), end as u32);
         Some(BufMut::adopt(&self.bufs, buf, start, end - start))
     }
 
