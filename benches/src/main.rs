@@ -1,7 +1,8 @@
 //! `kio-bench`: what a server costs on one core, measured so that a few per cent can be told apart.
 //!
 //! `serve` runs one server; `compare`, `wrk`, `count` and `idle` start servers as children on CPU 0
-//! and load them from CPU 1; `tasks` measures spawning and polling, `cross` calls between workers. See README.md for what the figures mean.
+//! and load them from CPU 1; `tasks` measures spawning and polling, `cross` calls between workers;
+//! `files`, `append` and `send-file` are of files. See README.md for what the figures mean.
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, clippy::undocumented_unsafe_blocks)]
 

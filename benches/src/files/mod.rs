@@ -113,7 +113,7 @@ impl Blocks {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         let high = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
-        high * blocks >> 32
+        (high * blocks) >> 32
     }
 }
 
@@ -195,9 +195,11 @@ fn start(tool: &[String], name: &str, entry: Entry, job: &Job) -> Result<Driven>
 /// Instructions of a long run less those of a short one, over the difference of their reads.
 fn instructions(name: &str, entry: Entry, job: &Job) -> Result<f64> {
     if entry == Entry::KioFar {
-        return Err("valgrind runs one thread at a time, and an enter that sleeps keeps the other \
+        return Err(
+            "valgrind runs one thread at a time, and an enter that sleeps keeps the other \
                     from running"
-            .into());
+                .into(),
+        );
     }
     let run = |reads| -> Result<u64> {
         let profile = Profile::new(reads)?;

@@ -89,9 +89,8 @@ fn look(bytes: &[u8], n: usize, block: u64) -> IoResult<()> {
 /// monoio: `read_at`.
 pub fn monoio(job: &Job) -> Result<()> {
     let (file, count) = (job.open()?, job.blocks);
-    let mut runtime = ::monoio::RuntimeBuilder::<::monoio::IoUringDriver>::new()
-        .with_entries(256)
-        .build()?;
+    let mut runtime =
+        ::monoio::RuntimeBuilder::<::monoio::IoUringDriver>::new().with_entries(256).build()?;
     runtime.block_on(async move {
         let file = Rc::new(::monoio::fs::File::from_std(file)?);
         let left = Rc::new(Cell::new(0));

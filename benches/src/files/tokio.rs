@@ -18,8 +18,9 @@ struct Buffer([u8; BLOCK]);
 pub fn run(job: &Job) -> Result<()> {
     let file = Arc::new(job.open()?);
     let count = job.blocks;
-    let mut buffers: Vec<Option<(Box<Buffer>, Blocks)>> =
-        (0..DEPTH).map(|reader| Some((Box::new(Buffer([0; BLOCK])), Blocks::new(reader)))).collect();
+    let mut buffers: Vec<Option<(Box<Buffer>, Blocks)>> = (0..DEPTH)
+        .map(|reader| Some((Box::new(Buffer([0; BLOCK])), Blocks::new(reader))))
+        .collect();
     let left = Arc::new(AtomicU64::new(0));
     Builder::new_current_thread().build()?.block_on(async move {
         let mut orders = Orders::ready()?;
