@@ -101,12 +101,7 @@ impl File {
     }
 
     #[inline]
-    fn read(
-        &self,
-        buf: BufMut,
-        offset: u64,
-        whole: bool,
-    ) -> impl Future<Output = Result<BufMut>> {
+    fn read(&self, buf: BufMut, offset: u64, whole: bool) -> impl Future<Output = Result<BufMut>> {
         let len = buf.spare() as u32;
         let reading = Reading { into: buf, offset, len, whole };
         Transfer::new(self, reading, |io: &'static Io, request, answer: Answer| {

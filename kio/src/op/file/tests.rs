@@ -51,7 +51,7 @@ struct Op {
 /// What a user waits for.
 struct Asking {
     io: usize,
-    request: u32,
+    request: &'static Request,
     ask: Ask,
     file: usize,
     /// When it was asked, and an append's mark.
@@ -137,7 +137,11 @@ impl World {
     fn pump(&mut self, io: usize, n: usize) {
         for _ in 0..n {
             let from = self.ios[io];
-            let Some(sqe) = from.next_sqe().or_else(|| from.next_file_sqe()) else { return };
+            let mut sqe = from.next_sqe();
+            if sqe.is_none() {
+                from.next_file_sqe(|next| sqe = Some(*next));
+            }
+            let Some(sqe) = sqe else { return };
             self.now += 1;
             self.kernel[io].push(Op { sqe, pushed: self.now, result: None });
         }
@@ -294,7 +298,7 @@ impl World {
 
     // ---- the users ----
 
-    fn claim(&self, io: usize) -> Option<u32> {
+    fn claim(&self, io: usize) -> Option<&'static Request> {
         let cx = Context::from_waker(Waker::noop());
         let node = pin!(WaitNode::new());
         match self.ios[io].poll_request(node.as_ref(), &cx) {
@@ -325,7 +329,7 @@ impl World {
     fn posted(
         &mut self,
         io: usize,
-        request: u32,
+        request: &'static Request,
         owner: &'static Io,
         ask: Ask,
         file: usize,
@@ -359,7 +363,7 @@ impl World {
                     Data::IntoMany(list, &mut [buf, second].into_iter()),
                 );
             }
-            (0 | 1, ..) => home.fill(request, entry, asked, Data::Into(buf, len)),
+            (0 | 1, ..) => home.fill(request, entry, asked, Data::Into(buf.into_parts(), len)),
             (2, ..) => {
                 asked.ask = Ask::Write;
                 buf.put(&vec![0; len]).expect("room");
@@ -389,7 +393,7 @@ impl World {
             (7, ..) => home.fill(request, entry, Asked::new(Ask::Stat), Data::Paths(buf, 0)),
             _ => home.fill(request, entry, Asked::new(Ask::Advise), Data::Nothing),
         }
-        let ask = home.request(request).ask.get();
+        let ask = request.ask.get();
         self.posted(io, request, owner, ask, file, handle);
     }
 
@@ -407,7 +411,7 @@ impl World {
                 self.held.push((io, handle, file));
             }
             Ask::Read if answer.result >= 0 => {
-                if home.request(request).vectors.get() > 0 {
+                if request.vectors.get() > 0 {
                     home.take_buffers(request, drop);
                 } else {
                     self.bufs[io].extend(home.take_buffer(request));
@@ -416,7 +420,7 @@ impl World {
             Ask::Append if answer.result >= 0 => {
                 let went = self.went.get(&mark).copied();
                 assert!(went.is_none_or(|at| at == answer.value), "told where it went");
-                assert_eq!(answer.done, home.request(request).len.get(), "all or an error");
+                assert_eq!(answer.done, request.len.get(), "all or an error");
             }
             Ask::Sync if answer.result >= 0 => {
                 let synced = self.inodes[file].synced;
@@ -490,10 +494,7 @@ impl World {
             io.held(&mut held);
             assert!(held.is_empty(), "still held: {held:?}");
             let used = &io.files.used;
-            assert_eq!(
-                [&used.requests, &used.handles, &used.entries, &used.flights].map(Cell::get),
-                [0; 4]
-            );
+            assert_eq!([&used.handles, &used.entries].map(Cell::get), [0; 2]);
             assert_eq!(io.bufs.count().2, 0, "buffers");
             assert!(io.files.entries.get().iter().all(|entry| !entry.is_used()));
         }
