@@ -300,7 +300,7 @@ fn a_limit_of_file_size_ends_the_process_as_it_does_for_any_write() {
             let file = worker.open_with(&path, fresh()).await?;
             file.write_copy_at(&[1; 30_000], 0).await
         };
-        println!("{:?}", pool.on(0, write).map(|written| errno(written)));
+        println!("{:?}", pool.on(0, write).map(errno));
         return;
     }
     let test = "a_limit_of_file_size_ends_the_process_as_it_does_for_any_write";
@@ -344,7 +344,7 @@ fn a_right_that_the_user_lacks_is_no_matter_of_the_declaration() {
         let pool = pool();
         let path = PathBuf::from("/proc/1/mem");
         from_both!(pool, async |worker, path| {
-            let error = worker.open(&path).await.err().expect("it is another's");
+            let error = worker.open(&path).await.expect_err("it is another's");
             assert!(matches!(error, Error::Os { errno: 13, .. }), "{error}");
             assert!(!error.to_string().contains("allow"), "{error}");
             Ok(())
