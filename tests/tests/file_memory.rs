@@ -122,11 +122,12 @@ fn nothing_is_allocated_while_files_are_worked_on() {
     let dir = base.join(format!("kio-quiet-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a temporary directory");
     ROOT.set(dir.clone()).expect("once");
+    let rounds = scaled(50); // asked here, since reading the environment allocates
     let pool = Quiet::start(()).expect("starts");
     for worker in [0, 1] {
         let (log, config) = [("log-0", "config-0"), ("log-1", "config-1")][worker];
         let run = async move |worker: Worker<Quiet>| -> kio::Result<()> {
-            for _ in 0..scaled(50) {
+            for _ in 0..rounds {
                 work(worker, log, config).await?;
             }
             Ok(())
