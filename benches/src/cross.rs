@@ -66,7 +66,7 @@ fn micros(span: Duration) -> f64 {
 /// One side of the bare exchange: answers each message with one, and begins if it is told to.
 fn side(cpu: usize, own: mpsc::Sender<RawFd>, other: mpsc::Receiver<RawFd>, begins: bool) -> f64 {
     sys::pin(cpu).expect("a CPU that may be used");
-    let mut uring = build(64).expect("a ring");
+    let mut uring = build(1024).expect("a ring");
     own.send(uring.as_raw_fd()).expect("the other side");
     let mut ring = Ring::over(&mut uring).expect("a ring");
     let other = other.recv().expect("the other side");
