@@ -1,7 +1,7 @@
 //! Declarations that compile, and one for each mistake with what is said of it.
 //!
 //! The texts are rustc's in part, so they are those of the toolchain that the workspace names. After
-//! a change, `TRYBUILD=overwrite cargo test -p kio-tests --test ui` writes them anew: read the diff.
+//! a change, `TRYBUILD=overwrite cargo test -p kio-declarations` writes them anew: read the diff.
 
 #[test]
 fn declarations() {

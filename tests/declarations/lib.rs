@@ -1,0 +1,1 @@
+//! Declarations that compile and that do not: see `tests/ui.rs`.
