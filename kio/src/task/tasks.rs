@@ -126,7 +126,7 @@ impl Tasks {
         self.set_up_calls(first - calls.len() as u32, calls, queues);
     }
 
-    fn header(&self, index: u32) -> &'static Header {
+    pub(super) fn header(&self, index: u32) -> &'static Header {
         self.headers.at(index as usize)
     }
 

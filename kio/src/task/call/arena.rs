@@ -168,10 +168,10 @@ impl Tasks {
         }
     }
 
-    /// Wakes the task of a call in this arena, so that it sees that nobody waits for it.
+    /// Wakes the task of a call in this arena, so that it sees that nobody waits for it. From any
+    /// thread, and the slot may be another call's by now: only the atomics of its header are touched.
     pub(super) fn wake_call(&'static self, nth: u32) {
-        let (header, _) = self.body(self.calls.first.get() + nth);
-        self.wake(header);
+        self.wake(self.header(self.calls.first.get() + nth));
     }
 
     // ---- the target's ----
