@@ -1,5 +1,6 @@
 //! What a declaration says, as plain numbers, and the sums that follow from it.
 
+use super::Footprint;
 use crate::fs::route::Route;
 use crate::op::{CANCELS_MAX, OPS_A_SOCKET};
 use crate::task::{TaskDecl, place};
@@ -15,6 +16,12 @@ const TABLE_MAX: u64 = 1 << 20;
 /// File operations in flight at most: each may occupy a tag of the block layer, and there an `enter`
 /// that finds none waits.
 const FILE_OPS_MAX: u32 = 4096;
+/// Task slots a worker may have: the headers of more are beyond what static addresses reach.
+const TASKS_MAX: u64 = 1 << 24;
+/// Bytes that all task bodies of a pool may have, and all its buffers.
+const BODIES_MAX: u64 = 1 << 30;
+/// Bytes that all statics of a pool may have: code reaches 2 GiB, and the program has statics too.
+const STATICS_MAX: u64 = (2 << 30) - (64 << 20);
 
 /// How many threads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -166,8 +173,12 @@ impl Config {
         );
         assert!(self.buffer_size <= 1 << 30, "kio: a buffer's size must be at most 1 GiB");
         assert!(
-            self.buffers as u64 * self.buffer_size as u64 * self.max_workers() as u64 <= 1 << 30,
+            self.buffers as u64 * self.buffer_size as u64 * self.max_workers() as u64 <= BODIES_MAX,
             "kio: all buffers of a pool must fit 1 GiB (the reach of static addresses)"
+        );
+        assert!(
+            self.body_bytes() as u64 * self.max_workers() as u64 <= BODIES_MAX,
+            "kio: all task bodies of a pool must fit 1 GiB (the reach of static addresses)"
         );
         assert!(self.depth >= 1, "kio: `depth` must be at least 1");
         assert!(self.window >= 1, "kio: `window` must be at least 1");
@@ -178,14 +189,20 @@ impl Config {
             "kio: what can be outstanding exceeds 65,536 completions a worker: declare fewer \
              `conns` (3 completions each), `buffers` or `file_ops` (1 each), or more workers"
         );
-        assert!(self.sq() <= 32_768, "kio: `sq` must be at most 32,768");
+        // What is asked for, since 0 is the next power of two of what is too large in a release build.
+        assert!(matches!(self.sq, None | Some(..=32_768)), "kio: `sq` must be at most 32,768");
         assert!(self.cq() <= CQ_MAX, "kio: the completion queue exceeds 65,536 entries");
         assert!(self.stack >= 16 * 1024, "kio: `stack` must be at least 16 KiB");
+        assert!(self.stack <= 1 << 30, "kio: `stack` must be at most 1 GiB");
         let mut i = 0;
         while i < self.tasks.len() {
             assert!(self.tasks[i].align <= 4096, "kio: a task's future is aligned to over 4 KiB");
             i += 1;
         }
+        assert!(
+            Footprint::of(self).statics() <= STATICS_MAX,
+            "kio: the statics of a pool must fit 2 GiB less 64 MiB (the reach of static addresses)"
+        );
     }
 
     const fn check_routes(&self) {
@@ -223,18 +240,24 @@ impl Config {
     pub const fn task_slots(&self) -> u32 {
         let (mut i, mut sum) = (0, 0);
         while i < self.tasks.len() {
-            sum += self.tasks[i].count;
+            // In 64 bits, and compared at each step: a release build would not notice a sum that wraps.
+            sum += self.tasks[i].count as u64;
+            assert!(sum <= TASKS_MAX, "kio: all tasks of a worker must be at most 16,777,216");
             i += 1;
         }
-        sum
+        sum as u32
     }
 
     /// Bytes of a worker's task bodies, a multiple of 4096.
     pub const fn body_bytes(&self) -> usize {
         let (mut i, mut end) = (0, 0);
         while i < self.tasks.len() {
-            let (at, stride) = place(end, &self.tasks[i]);
-            end = at + stride * self.tasks[i].count as usize;
+            let decl = &self.tasks[i];
+            // The first bound keeps the product, and the second the next sum, from wrapping.
+            assert!(decl.size as u64 <= BODIES_MAX, "kio: a task's slot must be at most 1 GiB");
+            let (at, stride) = place(end, decl);
+            end = at + stride * decl.count as usize;
+            assert!(end as u64 <= BODIES_MAX, "kio: all task bodies of a pool must fit 1 GiB");
             i += 1;
         }
         end.next_multiple_of(4096)
