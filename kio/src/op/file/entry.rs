@@ -42,6 +42,9 @@ pub(crate) struct Entry {
     handles: Cell<u32>,
     ops: Cell<u32>,
     identity: Cell<Identity>,
+    /// The size that its open is told may be older than what another entry of the file, closed
+    /// meanwhile, made of it: to be asked for again.
+    stale: Cell<bool>,
     /// Alignments of direct I/O: of memory and of offsets. 0 where it is not direct.
     aligns: Cell<[u32; 2]>,
     /// Where the file ends, as its owner knows. Kept by one entry for all of the same inode:
@@ -75,6 +78,7 @@ impl Entry {
             handles: Cell::new(0),
             ops: Cell::new(0),
             identity: Cell::new((0, 0, 0)),
+            stale: Cell::new(false),
             aligns: Cell::new([0; 2]),
             leader: Cell::new(0),
             tail: Cell::new(0),
@@ -212,12 +216,18 @@ impl Io {
                 }
             }
         }
+        let entry = self.entry(index);
         if leader == index {
-            self.entry(leader).tail.set(stat.stx_size);
+            if entry.stale.replace(false) {
+                // Once more, and known by now: only who closes this very file makes that stale too.
+                entry.identity.set(identity);
+                self.files.work.push(request);
+                return;
+            }
+            entry.tail.set(stat.stx_size);
         } else if truncated {
             self.shorten_tail(leader, stat.stx_size, request.value.get());
         }
-        let entry = self.entry(index);
         if let Some(same) = same {
             close_fd(entry.fd.get());
             self.free_entry(index);
@@ -345,6 +355,7 @@ impl Io {
         entry.appends.set(0);
         entry.appended.set(0);
         entry.sync_error.set(0);
+        entry.stale.set(false);
         entry.leader.set(0);
         entry.set_free(files.free_entry.replace(index + 1));
         files.used.entries.set(files.used.entries.get() - 1);
@@ -429,16 +440,24 @@ impl Io {
         leader.tail.set(if met { to.max(leader.tail.get()) } else { to });
     }
 
-    /// The entry that keeps the tail goes: another of the same inode keeps it from here on.
+    /// The entry that keeps the tail goes: another of the same inode keeps it from here on. With none
+    /// the tail is what the file system tells the next open; those under way may have asked before the
+    /// last bytes were written, and be told only now.
     fn hand_tail_on(&self, index: u32) {
         if self.entry(index).leader.get() != index {
             return;
         }
+        let (device, inode, _) = self.entry(index).identity.get();
         let mut heir = None;
         for (other, entry) in self.files.entries.get().iter().enumerate() {
             let lives = matches!(entry.state.get(), State::Installing | State::Open);
             if lives && entry.leader.get() == index && other as u32 != index {
                 entry.leader.set(*heir.get_or_insert(other as u32));
+            }
+            let known = entry.identity.get();
+            let may_be = known == (0, 0, 0) || (known.0, known.1) == (device, inode);
+            if entry.state.get() == State::Opening && may_be {
+                entry.stale.set(true);
             }
         }
         if let Some(heir) = heir {
