@@ -37,7 +37,7 @@ async fn serve(worker: Worker<Chat>) -> Result<()> {
 /// Hears a member until he leaves, and passes his lines on: one a millisecond, so that they go out.
 async fn hear(worker: Worker<Chat>, at: usize, mut ear: OwnedRecvHalf) -> Result<()> {
     let mut said = worker.buf().await?; // a line is at most one buffer
-    while let Ok(1..) = ear.recv_into(&mut said).await {
+    while let Ok(1..) = ear.recv_idle_into(&mut said).await {
         while let Some(end) = said.iter().position(|byte| *byte == b'\n') {
             let mut line = worker.buf().await?;
             write!(line, "{at}: ")?;

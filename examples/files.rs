@@ -5,7 +5,7 @@
 use kio::fs::{Kind, OpenOptions};
 use kio::{Core, Error, Result};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::PathBuf};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path, path::PathBuf};
 
 const AT_ONCE: usize = 32;
 static COPIED: AtomicUsize = AtomicUsize::new(0); // bytes
@@ -16,7 +16,7 @@ async fn walk(core: Core) -> Result<()> {
     }
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
     let mut left = match (args.next(), args.next()) {
-        (Some(from), Some(to)) if !to.starts_with(&from) => vec![(from, to)],
+        (Some(from), Some(to)) if !is_within(&to, &from)? => vec![(from, to)],
         _ => return Err(Error::Other("name two trees: FROM, and TO, which is not in FROM")),
     };
     while let Some((from, to)) = left.pop() {
@@ -44,6 +44,12 @@ async fn walk(core: Core) -> Result<()> {
     eprintln!("are copied");
     core.stop();
     if core.stats().failures == 0 { Ok(()) } else { Err(Error::Other("not everything is")) }
+}
+
+/// Whether a path that is not there yet would be in the tree, whatever links lead there.
+fn is_within(path: &Path, tree: &Path) -> Result<bool> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Ok(parent.unwrap_or(Path::new(".")).canonicalize()?.starts_with(tree.canonicalize()?))
 }
 
 async fn copy(core: Core, from: PathBuf, to: PathBuf) -> Result<()> {

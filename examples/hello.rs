@@ -34,11 +34,7 @@ async fn hello(mut conn: TcpStream) -> Result<()> {
         }
         conn.flush().await?;
     }
-    // The peer closes first: a close on bytes that nobody has read could destroy the last reply.
-    conn.shutdown().await?;
-    let core = conn.core();
-    let rest = async { while let Ok(Some(_)) = conn.recv_idle().await {} };
-    Ok(core.timeout(Duration::from_secs(2), rest).await?)
+    conn.finish(Duration::from_secs(2)).await
 }
 
 /// The first request's length, its reply, and whether the connection stays; `None` for a part.

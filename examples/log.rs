@@ -15,7 +15,7 @@ use kio::{Core, Error, Result};
 async fn serve(mut conn: TcpStream) -> Result<()> {
     let core = conn.core();
     let (mut said, mut log, mut kept) = (core.buf().await?, None, 0);
-    while conn.recv_into(&mut said).await? > 0 {
+    while conn.recv_idle_into(&mut said).await? > 0 {
         let Some(end) = said.iter().rposition(|byte| *byte == b'\n') else { continue };
         let before = kept;
         for line in said[..end].split(|byte| *byte == b'\n') {

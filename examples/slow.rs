@@ -28,8 +28,8 @@ async fn serve(mut conn: TcpStream) -> Result<()> {
                 }
                 Ok(Err(error)) => return Err(error),
                 Err(_elapsed) => {
-                    conn.send("too slow\n").await?;
-                    return conn.close().await;
+                    conn.push("too slow\n").await?;
+                    return conn.finish(LIMIT).await;
                 }
             }
         }

@@ -32,11 +32,7 @@ async fn serve(mut conn: TcpStream) -> Result<()> {
             }
         }
     }
-    // The peer closes first: a close on bytes that nobody has read could destroy the last reply.
-    conn.shutdown().await?;
-    let core = conn.core();
-    let rest = async { while let Ok(Some(_)) = conn.recv_idle().await {} };
-    Ok(core.timeout(Duration::from_secs(2), rest).await?)
+    conn.finish(Duration::from_secs(2)).await
 }
 
 async fn answer(conn: &mut TcpStream, request: &Request<'_>) -> Result<()> {

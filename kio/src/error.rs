@@ -76,6 +76,13 @@ pub enum StartError {
     },
     /// Something else listens on the address.
     AddressInUse(SocketAddr),
+    /// The system does not let the process listen there.
+    Listen {
+        /// Where.
+        addr: SocketAddr,
+        /// The kernel's error number.
+        errno: i32,
+    },
     /// A CPU of the list is not among those the process may use.
     CpuNotAllowed(u32),
     /// More workers than CPUs that the process may use.
@@ -250,6 +257,23 @@ impl fmt::Display for StartError {
                 f,
                 "{addr} is in use: another process, or another pool of this one, listens there"
             ),
+            Self::Listen { addr, errno } => {
+                write!(f, "cannot listen on {addr}: ")?;
+                describe_errno(*errno, f)?;
+                match *errno {
+                    libc::EACCES => f.write_str(
+                        ". Ports below `sysctl net.ipv4.ip_unprivileged_port_start` (1024) want \
+                         CAP_NET_BIND_SERVICE: take a higher one, or set \
+                         AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit",
+                    ),
+                    libc::EADDRNOTAVAIL => f.write_str(
+                        ". No interface of this machine has that address: `ip addr` shows which \
+                         there are; 0.0.0.0 and [::] are all of them",
+                    ),
+                    libc::EAFNOSUPPORT => f.write_str(". The system has no IPv6"),
+                    _ => Ok(()),
+                }
+            }
             Self::CpuNotAllowed(cpu) => write!(
                 f,
                 "CPU {cpu} of `pin` is not among those this process may use (taskset, cpuset)"

@@ -306,6 +306,13 @@ fn a_port_in_use_is_named() {
         let text = refused.map_err(|error| error.to_string());
         assert!(text.is_err_and(|text| text.contains(&addr.to_string())));
     }
+    // An address for documentation, which no interface has.
+    let elsewhere = "203.0.113.1:80".parse().expect("an address");
+    let refused = Ports::start(elsewhere).map(drop).expect_err("it is nobody's");
+    let errno = libc::EADDRNOTAVAIL;
+    assert_eq!(refused, Error::Start(StartError::Listen { addr: elsewhere, errno }));
+    let text = refused.to_string();
+    assert!(text.contains("203.0.113.1:80") && text.contains("ip addr"), "{text}");
     drop(taken);
     let pool = Ports::start(addr).expect("it is free now");
     assert_eq!(pool.local_addr(), Ok(addr));

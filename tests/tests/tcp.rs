@@ -136,6 +136,62 @@ async fn collect(conn: &mut TcpStream) -> Vec<u8> {
     all
 }
 
+// ---- ends ----
+
+#[test]
+fn finish_takes_what_the_peer_still_sends_so_that_its_last_reply_arrives() {
+    let reply = pattern(300_000);
+    let expected = reply.clone();
+    let peer = move |mut peer: Client| {
+        let mut writer = peer.try_clone().expect("another handle");
+        let got = read_all(&mut peer);
+        // Long after the server has said its last word, and more than its window.
+        writer.write_all(&pattern(2 << 20)).expect("the server takes it");
+        writer.shutdown(Shutdown::Write).expect("it is open");
+        got
+    };
+    let (got, finished) = with_peer(peer, async move |_, mut conn| {
+        conn.push_copy(&reply).await?;
+        conn.finish(Duration::from_secs(60)).await
+    });
+    assert_eq!((got == expected, finished), (true, Ok(())));
+}
+
+#[test]
+fn finish_waits_for_a_peer_no_longer_than_it_is_told() {
+    let (hold, held) = mpsc::channel::<()>();
+    let peer = move |mut peer: Client| {
+        let got = read_all(&mut peer);
+        held.recv().expect("the server ends first");
+        got
+    };
+    let (got, finished) = with_peer(peer, async move |_, mut conn| {
+        conn.push("the end").await?;
+        let finished = conn.finish(Duration::from_millis(20)).await;
+        hold.send(()).expect("the peer waits");
+        finished
+    });
+    assert_eq!((got.as_slice(), finished), (&b"the end"[..], Err(Error::TimedOut)));
+}
+
+#[test]
+fn a_stop_ends_the_wait_between_requests_and_none_within_one() {
+    let peer = |mut peer: Client| {
+        peer.write_all(b"one").expect("the server reads");
+        read_all(&mut peer)
+    };
+    let (got, ended) = with_peer(peer, async |worker, mut conn| {
+        let mut said = worker.buf().await?;
+        assert_eq!(conn.recv_idle_into(&mut said).await, Ok(3));
+        worker.stop();
+        assert_eq!(conn.recv_idle_into(&mut said).await, Ok(0));
+        let within = worker.timeout(Duration::from_millis(20), conn.recv_into(&mut said)).await;
+        assert!(within.is_err(), "the peer has not ended its side");
+        conn.send("and so it ends").await
+    });
+    assert_eq!((got.as_slice(), ended), (&b"and so it ends"[..], Ok(())));
+}
+
 // ---- bytes ----
 
 #[test]

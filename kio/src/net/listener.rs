@@ -109,7 +109,7 @@ fn open(
     let Some(port) = port else {
         let fd = bind(asked, true)?;
         let bound = local_addr(&fd)?;
-        rustix::net::listen(&fd, options.backlog).map_err(|e| os("listen", e))?;
+        rustix::net::listen(&fd, options.backlog).map_err(|e| refused(asked, e))?;
         let shared_fd = match options.shared {
             true => duplicate(&fd)?.into_raw_fd(),
             false => -1,
@@ -120,7 +120,7 @@ fn open(
     let fd = match port.shared_fd {
         -1 => {
             let fd = bind(port.bound, false)?;
-            rustix::net::listen(&fd, options.backlog).map_err(|e| os("listen", e))?;
+            rustix::net::listen(&fd, options.backlog).map_err(|e| refused(asked, e))?;
             fd
         }
         shared => sys::duplicate(shared).map_err(|e| os("listen", e))?,
@@ -151,7 +151,7 @@ fn bind(addr: SocketAddr, first: bool) -> Result<OwnedFd> {
         SocketFlags::CLOEXEC,
         Some(ipproto::TCP),
     );
-    let fd = made.map_err(|e| os("listen", e))?;
+    let fd = made.map_err(|e| refused(addr, e))?;
     let set = || {
         // An address whose old connections are in TIME_WAIT can be bound again.
         sockopt::set_socket_reuseaddr(&fd, true)?;
@@ -163,10 +163,15 @@ fn bind(addr: SocketAddr, first: bool) -> Result<OwnedFd> {
         rustix::net::bind(&fd, &addr)?;
         sockopt::set_socket_reuseport(&fd, true)
     };
-    match set() {
-        Ok(()) => Ok(fd),
-        Err(rustix::io::Errno::ADDRINUSE) => Err(StartError::AddressInUse(addr).into()),
-        Err(errno) => Err(os("listen", errno)),
+    set().map_err(|errno| refused(addr, errno))?;
+    Ok(fd)
+}
+
+/// Why nobody listens there.
+fn refused(addr: SocketAddr, errno: rustix::io::Errno) -> Error {
+    match errno {
+        rustix::io::Errno::ADDRINUSE => StartError::AddressInUse(addr).into(),
+        _ => StartError::Listen { addr, errno: errno.raw_os_error() }.into(),
     }
 }
 

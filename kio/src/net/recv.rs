@@ -27,27 +27,32 @@ impl Recv<'_> {
     pub(super) fn new(socket: Socket, idle: bool) -> Self {
         Self { socket, idle, timed: false, _stream: PhantomData }
     }
+}
 
-    /// Nothing is queued: ends, or waits. Apart from `poll`, so that taking what is there is inlined
-    /// where it is awaited.
-    #[inline(never)]
-    fn wait(&mut self, parts: &'static Parts, cx: &Context<'_>) -> Poll<Result<()>> {
-        let at = self.socket.at;
-        let socket = parts.io.socket(at);
-        let ends = self.idle && parts.stopping.get();
-        if ends && parts.io.is_quiet(at) {
-            return Poll::Ready(Ok(()));
-        }
-        let waited = parts.io.wait_received(at, socket, cx);
-        if waited.is_ready() {
-            return waited;
-        }
-        if ends && !parts.io.waits_for_buffer(at) {
-            // A request may lie in the socket already: the next turn tells.
-            cx.waker().wake_by_ref();
-        }
-        wait_at_most(parts, socket.recv_limit(), &mut self.timed, cx)
+/// Nothing is queued: ends, or waits. Apart from the polls, so that taking what is there is inlined
+/// where it is awaited.
+#[inline(never)]
+fn wait(
+    parts: &'static Parts,
+    at: u32,
+    idle: bool,
+    timed: &mut bool,
+    cx: &Context<'_>,
+) -> Poll<Result<()>> {
+    let socket = parts.io.socket(at);
+    let ends = idle && parts.stopping.get();
+    if ends && parts.io.is_quiet(at) {
+        return Poll::Ready(Ok(()));
     }
+    let waited = parts.io.wait_received(at, socket, cx);
+    if waited.is_ready() {
+        return waited;
+    }
+    if ends && !parts.io.waits_for_buffer(at) {
+        // A request may lie in the socket already: the next turn tells.
+        cx.waker().wake_by_ref();
+    }
+    wait_at_most(parts, socket.recv_limit(), timed, cx)
 }
 
 impl Future for Recv<'_> {
@@ -59,7 +64,7 @@ impl Future for Recv<'_> {
         let parts = this.socket.core.parts()?;
         match parts.io.receive(this.socket.at) {
             Some(buf) => Poll::Ready(Ok(Some(buf))),
-            None => this.wait(parts, cx).map_ok(|()| None),
+            None => wait(parts, this.socket.at, this.idle, &mut this.timed, cx).map_ok(|()| None),
         }
     }
 }
@@ -69,12 +74,14 @@ impl Future for Recv<'_> {
 pub struct RecvInto<'a> {
     socket: Socket,
     into: &'a mut BufMut,
+    /// Ends with 0 when the pool stops.
+    idle: bool,
     timed: bool,
 }
 
 impl<'a> RecvInto<'a> {
-    pub(super) fn new(socket: Socket, into: &'a mut BufMut) -> Self {
-        Self { socket, into, timed: false }
+    pub(super) fn new(socket: Socket, into: &'a mut BufMut, idle: bool) -> Self {
+        Self { socket, into, idle, timed: false }
     }
 }
 
@@ -91,15 +98,9 @@ impl Future for RecvInto<'_> {
             )));
         }
         match parts.io.receive_into(at, this.into) {
-            0 => {}
-            n => return Poll::Ready(Ok(n)),
+            0 => wait(parts, at, this.idle, &mut this.timed, cx).map_ok(|()| 0),
+            n => Poll::Ready(Ok(n)),
         }
-        let socket = parts.io.socket(at);
-        let waited = parts.io.wait_received(at, socket, cx);
-        if waited.is_ready() {
-            return waited.map_ok(|()| 0);
-        }
-        wait_at_most(parts, socket.recv_limit(), &mut this.timed, cx)
     }
 }
 

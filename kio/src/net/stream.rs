@@ -1,8 +1,10 @@
 //! What TCP and, later, other streams share: library code takes `impl Stream`.
 
+use core::time::Duration;
+
 use crate::Core;
 use crate::buf::{Buf, BufMut};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::op::Out;
 
 /// The receiving side of a stream.
@@ -28,6 +30,10 @@ pub trait RecvHalf {
     ///
     /// Cancel safety: no byte is lost. Errors: as `recv`; a full buffer is one too.
     async fn recv_into(&mut self, into: &mut BufMut) -> Result<usize>;
+
+    /// As `recv_into`, for the time between requests: gives 0 too once the pool stops and nothing
+    /// has arrived.
+    async fn recv_idle_into(&mut self, into: &mut BufMut) -> Result<usize>;
 }
 
 /// The sending side of a stream.
@@ -76,6 +82,24 @@ pub trait Stream: RecvHalf + SendHalf {
 
     /// Both sides, to be used at once.
     fn split(&mut self) -> (Self::Recv<'_>, Self::Send<'_>);
+
+    /// Ends the connection in order, for whoever says the last word: flushes, tells the peer that
+    /// nothing more comes, and takes and drops what he still sends, until he ends his side or for
+    /// `limit` at most; then closes. A close on bytes that nobody has read is a reset, which could
+    /// destroy the last reply on its way.
+    ///
+    /// Errors: the flush's, and `TimedOut` where the peer did not end his side in time; closed all
+    /// the same. Cancel safety: given up, it is closed at once.
+    async fn finish(mut self, limit: Duration) -> Result<()>
+    where
+        Self: Sized,
+    {
+        self.shutdown().await?;
+        let core = RecvHalf::core(&self);
+        let rest = async { while let Ok(Some(_)) = self.recv_idle().await {} };
+        core.timeout(limit, rest).await.map_err(|_| Error::TimedOut)?;
+        self.close().await
+    }
 
     /// Flushes, closes, and waits until the connection's slot is free again. Dropping closes too,
     /// without waiting, and drops what was not sent.

@@ -109,7 +109,12 @@ macro_rules! receives {
 
             /// See [`RecvHalf::recv_into`].
             pub fn recv_into<'a>(&'a mut self, into: &'a mut BufMut) -> RecvInto<'a> {
-                RecvInto::new(self.socket, into)
+                RecvInto::new(self.socket, into, false)
+            }
+
+            /// See [`RecvHalf::recv_idle_into`].
+            pub fn recv_idle_into<'a>(&'a mut self, into: &'a mut BufMut) -> RecvInto<'a> {
+                RecvInto::new(self.socket, into, true)
             }
         }
 
@@ -127,7 +132,11 @@ macro_rules! receives {
             }
 
             async fn recv_into(&mut self, into: &mut BufMut) -> Result<usize> {
-                RecvInto::new(self.socket, into).await
+                RecvInto::new(self.socket, into, false).await
+            }
+
+            async fn recv_idle_into(&mut self, into: &mut BufMut) -> Result<usize> {
+                RecvInto::new(self.socket, into, true).await
             }
         }
     };
@@ -301,6 +310,11 @@ impl TcpStream {
         }
         core::mem::forget(self);
         (OwnedRecvHalf { socket }, OwnedSendHalf { socket })
+    }
+
+    /// Ends the connection in order: see [`Stream::finish`].
+    pub async fn finish(self, limit: Duration) -> Result<()> {
+        Stream::finish(self, limit).await
     }
 
     /// Flushes, closes, and waits until the connection's slot is free again. The error is the

@@ -105,6 +105,7 @@ fn start_workers<P: Pool>(args: <P::State as State>::Args) -> Result<()> {
         let args = Arc::clone(&args);
         let cpu = cpu_of(config, &allowed, index);
         let spawned = thread::Builder::new()
+            .name(std::format!("{}-{index}", config.name)) // told by panics
             .stack_size(config.stack as usize)
             .spawn(move || worker::<P>(index, cpu, features, &args));
         match spawned {
@@ -129,10 +130,8 @@ fn start_resolvers<P: Pool>() -> Result<()> {
     let run = resolver.begin(config.blocking);
     for _ in 0..config.blocking {
         let stack = config.stack.max(RESOLVER_STACK) as usize;
-        thread::Builder::new().stack_size(stack).spawn(move || {
-            let _ = rustix::thread::set_name(c"kio-resolver");
-            resolver.work(run);
-        })?;
+        let builder = thread::Builder::new().name("kio-resolver".into());
+        builder.stack_size(stack).spawn(move || resolver.work(run))?;
     }
     Ok(())
 }
@@ -270,7 +269,11 @@ fn work<P: Pool>(
         },
         registered: (config.files > 0 && config.registered != Registered::Off)
             .then_some((memory.core.buffers, config.registered == Registered::Require)),
-        locked: P::FOOTPRINT.locked,
+        // What it cannot do without: buffers that may be registered are not among that.
+        locked: match config.registered {
+            Registered::Auto if config.files > 0 => P::FOOTPRINT.locked - P::FOOTPRINT.buffers,
+            _ => P::FOOTPRINT.locked,
+        },
     };
     let mut uring = ring::build(&setup)?;
     let descriptor = uring.as_raw_fd();
