@@ -44,7 +44,7 @@
 //! | to run things side by side | [`Core::spawn`], [`Core::reserve`], [`JoinHandle`] |
 //! | tasks to meet, of one worker or of two; to select and join | [`sync`]: [`sync::Channel`], [`sync::Event`], [`sync::Baton`], a raw mutex for `embassy-sync`; what giving up each operation means |
 //! | to wait, and to wait no longer | [`time`]: [`Core::sleep`], [`Core::timeout`], [`Core::deadline`], [`Core::interval`] |
-//! | to stop, or to know of it | [`Core::stop`], [`Core::stopping`], `recv_idle`, `accept`'s [`Error::Stopped`] |
+//! | to stop, or to know of it | [`Core::stop`], [`Core::stopping`], `recv_idle` and `recv_idle_into`, `accept`'s [`Error::Stopped`] |
 //! | a pool beside other threads, or in a test | [`Handle`], of `start` and `start_when_free` |
 //! | to know what happens | [`Core::stats`], [`Handle::stats`], `on_error` and its [`Failure`] |
 //! | to know what this kernel gives | [`probe`] |

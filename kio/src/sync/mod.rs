@@ -153,13 +153,14 @@
 //!
 //! | operation | dropped before it is ready |
 //! | --- | --- |
-//! | `recv`, `recv_idle`, `recv_into` | nothing is lost: bytes belong to the connection, the next call has them |
+//! | `recv`, `recv_idle`, `recv_into`, `recv_idle_into` | nothing is lost: bytes belong to the connection, the next call has them |
 //! | `accept` | nothing is lost: a connection taken meanwhile waits for the next call |
 //! | `push`, `send` | an item that is not in the outbox yet is dropped and nothing of it is sent; one that is goes out whole |
 //! | `push_copy`, `send_copy` | what was copied so far goes out; how much that is you are not told |
 //! | `flush` | what was pushed goes on being sent |
 //! | a send past `set_send_timeout` | it is cut off: part of it may be out, so later sends fail with `WriteCut` |
 //! | `shutdown` | not begun, or done all the same |
+//! | `finish` | as dropping the stream |
 //! | `close`, and dropping a stream | the connection closes without waiting; what was not sent is dropped. A send half that is dropped while the other is there sends what was pushed first |
 //! | `connect` | the attempt is cancelled, its slot is free again |
 //! | `reserve`, `buf` | nothing is lost: the place in line is given up |
