@@ -16,7 +16,7 @@ async fn walk(core: Core) -> Result<()> {
     }
     let mut args = std::env::args_os().skip(1).map(PathBuf::from);
     let mut left = match (args.next(), args.next()) {
-        (Some(from), Some(to)) if !is_within(&to, &from)? => vec![(from, to)],
+        (Some(from), Some(to)) if !is_within(&to, &from) => vec![(from, to)],
         _ => return Err(Error::Other("name two trees: FROM, and TO, which is not in FROM")),
     };
     while let Some((from, to)) = left.pop() {
@@ -47,9 +47,12 @@ async fn walk(core: Core) -> Result<()> {
 }
 
 /// Whether a path that is not there yet would be in the tree, whatever links lead there.
-fn is_within(path: &Path, tree: &Path) -> Result<bool> {
+fn is_within(path: &Path, tree: &Path) -> bool {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    Ok(parent.unwrap_or(Path::new(".")).canonicalize()?.starts_with(tree.canonicalize()?))
+    match (parent.unwrap_or(Path::new(".")).canonicalize(), tree.canonicalize()) {
+        (Ok(parent), Ok(tree)) => parent.starts_with(tree),
+        _ => path.starts_with(tree), // one is not there: the walk says which
+    }
 }
 
 async fn copy(core: Core, from: PathBuf, to: PathBuf) -> Result<()> {

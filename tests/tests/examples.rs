@@ -348,6 +348,12 @@ fn files_tells_which_path_it_cannot_copy() {
     assert!(told.contains(&format!("{}: open: No such file", missing.display())), "{told}");
     assert!(!dir.0.join("to").exists());
     assert!(run(&dir.0, &dir.0.join("within")).contains("not in FROM"));
+    // Nor by another name of it: the copy would have no end.
+    let link = std::env::temp_dir().join(format!("kio-link-{}", std::process::id()));
+    std::os::unix::fs::symlink(&dir.0, &link).expect("links");
+    let told = run(&dir.0, &link.join("within"));
+    fs::remove_file(&link).expect("it is there");
+    assert!(told.contains("not in FROM"), "{told}");
     assert!(run(Path::new(""), Path::new("")).contains("FROM"));
 }
 
