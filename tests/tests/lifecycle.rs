@@ -673,6 +673,33 @@ fn a_panicking_on_error_or_debug_ends_no_other_task() {
     assert_eq!(service.end().code(), Some(0));
 }
 
+#[test]
+fn relative_paths_begin_at_one_directory_on_all_workers() {
+    struct Own(&'static std::path::Path);
+    impl kio::State for Own {
+        type Args = [&'static str; 2];
+        fn init(core: Core, roots: &Self::Args) -> kio::Result<Self> {
+            Ok(Self(std::path::Path::new(roots[core.index()])))
+        }
+    }
+    fn root(own: &Own) -> &std::path::Path {
+        own.0
+    }
+    kio::pool! {
+        struct Rooted;
+        workers = 2, pin = off, entry = idle, state = Own, root = root, files = 1, conns = 1,
+        buffers = 4 x 4 KiB,
+    }
+    for _ in 0..3 {
+        let refused = Rooted::start(["/tmp", "/var"]).map(drop).expect_err("two roots");
+        assert!(refused.to_string().contains("`root` gives each worker another"), "{refused}");
+    }
+    // As text both are one.
+    let pool = Rooted::start(["/tmp", "/var/../tmp/"]).expect("one root");
+    pool.stop();
+    pool.join().expect("a clean end");
+}
+
 // ---- the footprint ----
 
 #[test]

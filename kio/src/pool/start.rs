@@ -336,7 +336,11 @@ fn set_base<P: Pool>(parts: &'static Parts) -> Result<()> {
     let state = P::state(parts.core().index()).guard();
     crate::task::catch(|| P::root(&state, told))
         .map_err(|_| Error::Other("the declaration's `root` panicked"))?;
-    parts.set_base(&root[..len?]);
+    let root = &root[..len?];
+    if !P::shared().has_one_base(root) {
+        return Err(Error::Other("the declaration's `root` gives each worker another directory"));
+    }
+    parts.set_base(root);
     Ok(())
 }
 

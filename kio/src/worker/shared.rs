@@ -2,7 +2,7 @@
 
 #[cfg(feature = "std")]
 use core::sync::atomic::AtomicI32;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::Parts;
 use crate::task::{Peers, Published, WORKERS_MAX};
@@ -48,6 +48,8 @@ pub struct Shared {
     pub(crate) signals: [AtomicU32; 65],
     /// How many signals came in all.
     came: AtomicU32,
+    /// The hash of the directory where relative paths begin; 0 before the first worker has told it.
+    base: AtomicU64,
     #[cfg(feature = "std")]
     pub(crate) resolver: super::Resolver,
     /// The descriptor + 1 that wakes each worker; see `Tasks::eventfd`.
@@ -112,6 +114,7 @@ impl Shared {
             passed: [const { AtomicU32::new(0) }; 2],
             signals: [const { AtomicU32::new(0) }; 65],
             came: AtomicU32::new(0),
+            base: AtomicU64::new(0),
             #[cfg(feature = "std")]
             resolver: super::Resolver::new(),
             #[cfg(feature = "std")]
@@ -129,6 +132,14 @@ impl Shared {
             #[cfg(feature = "std")]
             changed: Condvar::new(),
         }
+    }
+
+    /// Whether the directory where a worker's relative paths begin is that of the others too: a path
+    /// that is not the same file on all has no one owner.
+    pub(crate) fn has_one_base(&self, base: &[u8]) -> bool {
+        let hash = super::hash::hash(base).max(1);
+        let told = self.base.compare_exchange(0, hash, Ordering::SeqCst, Ordering::SeqCst);
+        told.is_ok() || told == Err(hash)
     }
 
     /// A worker is set up: others may post to it. All are before any task runs past the start.
@@ -258,6 +269,7 @@ impl Shared {
     pub(crate) fn begin(&self, workers: u32) {
         self.workers.store(workers, Ordering::SeqCst);
         self.tasks.begin(workers);
+        self.base.store(0, Ordering::SeqCst);
         for passed in &self.passed {
             passed.store(0, Ordering::SeqCst);
         }
