@@ -79,6 +79,10 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+/// Tests of the crate's own declare pools too.
+#[cfg(all(test, feature = "tls"))]
+extern crate self as kio;
+
 /// The README's code, compiled and run as this crate's.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

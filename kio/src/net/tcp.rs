@@ -60,7 +60,7 @@ impl Socket {
 
 /// A TCP connection. Dropped, it is closed without waiting.
 pub struct TcpStream {
-    socket: Socket,
+    pub(super) socket: Socket,
 }
 
 /// The receiving side of a [`TcpStream`], borrowed.

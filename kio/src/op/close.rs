@@ -56,6 +56,8 @@ impl Io {
         socket.tx_timeout.set(0);
         socket.peer.clear();
         socket.local.clear();
+        #[cfg(feature = "tls")]
+        socket.records.clear();
         socket.generation.set(socket.generation.get().wrapping_add(1));
         socket.next_free.set(self.free.replace(at + 1));
         self.used.set(self.used.get() - 1);

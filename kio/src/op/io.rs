@@ -200,6 +200,10 @@ impl Io {
             Kind::Install => self.install_completed(at, cqe.result),
             Kind::Connect | Kind::Shutdown => self.control_completed(at, kind, cqe.result),
             Kind::Close => self.free_socket(at),
+            #[cfg(feature = "tls")]
+            Kind::RecvRecord => self.record_received(at, socket, cqe, buffer),
+            #[cfg(feature = "tls")]
+            Kind::SendRecord => self.record_sent(at, socket, cqe.result),
             Kind::None => {}
         }
         if !cqe.more() {

@@ -17,7 +17,7 @@
 //! Every socket has three op slots of its own (receive, send, control), so submitting never fails
 //! and never waits for a slot, and the sum of what can complete is known. [`Io::complete`] is a
 //! plain function of the worker's state and one completion: tests drive it without a kernel.
-//! Operations on files are told of in [`file`].
+//! Operations on files are told of in [`file`], those on TLS records in `record`.
 
 mod accept;
 mod close;
@@ -27,6 +27,8 @@ mod io;
 mod list;
 mod outbox;
 mod queue;
+#[cfg(feature = "tls")]
+mod record;
 mod recv;
 mod send;
 mod slot;
@@ -40,6 +42,8 @@ pub(crate) use connect::RawAddr;
 pub(crate) use io::{Io, IoMemory};
 pub use outbox::Out;
 pub(crate) use outbox::OutEntry;
+#[cfg(feature = "tls")]
+pub(crate) use record::{Arrived, Record};
 pub(crate) use recv::Limit;
 pub(crate) use slot::{CANCELS_MAX, OPS_A_SOCKET, Slot};
 pub(crate) use socket::Socket;

@@ -90,17 +90,31 @@ pub(crate) struct Outbox {
 
 /// `struct msghdr` as the kernel has it on 64 bits.
 #[repr(C)]
-struct Message {
+pub(super) struct Message {
     name: usize,
     name_len: u32,
     entries: *const OutEntry,
     count: usize,
-    control: usize,
-    control_len: usize,
-    flags: i32,
+    pub(super) control: usize,
+    pub(super) control_len: usize,
+    pub(super) flags: i32,
 }
 
 const _: () = assert!(size_of::<Message>() == size_of::<libc::msghdr>());
+
+impl Message {
+    pub(super) const fn new() -> Self {
+        Self {
+            name: 0,
+            name_len: 0,
+            entries: ptr::null(),
+            count: 0,
+            control: 0,
+            control_len: 0,
+            flags: 0,
+        }
+    }
+}
 
 impl Outbox {
     pub(crate) const fn new() -> Self {
@@ -108,15 +122,7 @@ impl Outbox {
             head: Cell::new(0),
             len: Cell::new(0),
             in_flight: Cell::new(0),
-            message: UnsafeCell::new(Message {
-                name: 0,
-                name_len: 0,
-                entries: ptr::null(),
-                count: 0,
-                control: 0,
-                control_len: 0,
-                flags: 0,
-            }),
+            message: UnsafeCell::new(Message::new()),
         }
     }
 
@@ -128,7 +134,22 @@ impl Outbox {
         unsafe {
             (*message).entries = entries.as_ptr();
             (*message).count = entries.len();
+            (*message).control = 0;
+            (*message).control_len = 0;
         }
         message as u64
+    }
+
+    /// Describes a control record, one entry with its type beside it, and tells where that is.
+    #[cfg(feature = "tls")]
+    pub(super) fn describe_record(&self, entry: &OutEntry, control: usize, len: usize) -> u64 {
+        let described = self.describe(core::slice::from_ref(entry));
+        let message = self.message.get();
+        // SAFETY: as in `describe`.
+        unsafe {
+            (*message).control = control;
+            (*message).control_len = len;
+        }
+        described
     }
 }

@@ -111,6 +111,10 @@ impl Io {
                 self.socket(at).unset(flag::INSTALLED);
                 Sqe::close(at)
             }
+            #[cfg(feature = "tls")]
+            Kind::RecvRecord => self.record_receive_sqe(at),
+            #[cfg(feature = "tls")]
+            Kind::SendRecord => self.record_send_sqe(at),
             Kind::None => Sqe::nop(),
         };
         sqe.tagged(Tag::Op { slot: index, generation: slot.generation.get() }.encode())

@@ -28,6 +28,9 @@ fn millis(timeout: Option<Duration>) -> u32 {
 
 const NO_BUFFER: i32 = -libc::ENOBUFS;
 const CANCELED: i32 = -libc::ECANCELED;
+/// Of a socket whose records the kernel opens: the first is no data.
+#[cfg(feature = "tls")]
+const RECORD_FIRST: i32 = -libc::EIO;
 
 /// A timer, and for how long it is to be set.
 pub(crate) type Limit = (Pin<&'static WaitNode>, Duration);
@@ -70,6 +73,8 @@ impl Io {
             return Poll::Ready(Ok(()));
         }
         socket.rx_waiter.register(self.tasks(), cx);
+        #[cfg(feature = "tls")]
+        socket.records.read_freely();
         self.arm(at, socket);
         Poll::Pending
     }
@@ -91,15 +96,23 @@ impl Io {
 
     /// Starts receiving, unless it runs, waits for buffers or has ended.
     #[inline]
-    fn arm(&self, at: u32, socket: &Socket) {
+    pub(super) fn arm(&self, at: u32, socket: &Socket) {
         let open = socket.state.get() == State::Open;
         if open && !self.is_busy(recv_op(at)) && !socket.has(flag::STARVED) {
+            #[cfg(feature = "tls")]
+            if socket.has(flag::RECORD_IN) {
+                return self.arm_record(at, socket);
+            }
             self.submit(recv_op(at), Kind::Recv);
         }
     }
 
     #[inline]
     pub(super) fn recv_sqe(&self, at: u32) -> Sqe {
+        #[cfg(feature = "tls")]
+        if let Some(exact) = self.exact_sqe(at) {
+            return exact;
+        }
         let (free, in_ring, held) = self.bufs.count();
         if self.features.get().recv_cap {
             // One by one when most are held: as many as are fed at once are to find a buffer each.
@@ -133,10 +146,12 @@ impl Io {
         }
     }
 
-    fn recv_ended(&self, at: u32, result: i32, open: bool) {
+    pub(super) fn recv_ended(&self, at: u32, result: i32, open: bool) {
         let socket = self.socket(at);
         match result {
             _ if !open => return,
+            #[cfg(feature = "tls")]
+            RECORD_FIRST if self.begin_record(at, socket) => return,
             0 => socket.set(flag::EOF),
             NO_BUFFER => return self.starve(at),
             // Cancelled for its window, or by a limit of the kernel's: who waits re-arms.
@@ -147,7 +162,7 @@ impl Io {
     }
 
     #[inline]
-    fn queue_received(&self, at: u32, socket: &Socket, index: u32, n: u32, more: bool) {
+    pub(super) fn queue_received(&self, at: u32, socket: &Socket, index: u32, n: u32, more: bool) {
         self.counters().received.add(u64::from(n));
         socket.moved.set(self.now_ms.get());
         if !self.join_received(socket, index, n) {
@@ -249,7 +264,10 @@ impl Io {
     /// Whether nothing has arrived, as far as the kernel was asked: a receive that was pushed in an
     /// earlier turn took what there was.
     pub(crate) fn is_quiet(&self, at: u32) -> bool {
-        !self.has_received(at) && self.is_submitted(recv_op(at))
+        // A control record that is known to be there may have a request behind it.
+        !self.has_received(at)
+            && self.is_submitted(recv_op(at))
+            && !self.socket(at).has(flag::RECORD_IN)
     }
 
     /// Whether the socket found no buffer and waits in line; its receiver is woken when it is fed.
@@ -261,6 +279,8 @@ impl Io {
         while let Some((index, _)) = self.pop_received(self.socket(at)) {
             self.bufs.release(index);
         }
+        #[cfg(feature = "tls")]
+        self.drop_record(self.socket(at));
     }
 
     // ---- buffers ran out ----

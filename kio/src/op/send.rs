@@ -30,6 +30,13 @@ impl Socket {
         match self.tx_error.get() {
             _ if self.state.get() != State::Open => Error::Stopped,
             _ if self.has(flag::WRITE_CLOSED) => Error::WriteClosed,
+            _ => self.send_error(),
+        }
+    }
+
+    /// Why an earlier send failed.
+    pub(super) fn send_error(&self) -> Error {
+        match self.tx_error.get() {
             CUT => Error::WriteCut,
             errno => self.error_of("send", errno),
         }
@@ -132,10 +139,22 @@ impl Io {
     #[inline]
     pub(super) fn start_send(&self, at: u32, socket: &Socket) {
         let sound = socket.state.get() == State::Open && socket.tx_error.get() == 0;
-        if sound && socket.outbox.len.get() > 0 && !self.is_busy(send_op(at)) {
+        let any = socket.outbox.len.get() > 0 || socket.has_record();
+        if sound && any && !self.is_busy(send_op(at)) {
             socket.sent_at.set(self.now_ms.get());
-            self.submit(send_op(at), Kind::Send);
+            self.submit(send_op(at), Self::next_send(socket));
         }
+    }
+
+    /// What the send's slot does next.
+    #[inline]
+    fn next_send(socket: &Socket) -> Kind {
+        #[cfg(feature = "tls")]
+        if socket.has_record() && socket.record_is_next() {
+            return Kind::SendRecord;
+        }
+        let _ = socket;
+        Kind::Send
     }
 
     /// Something was pushed that need not go out yet; but for somebody who waits for a buffer.
@@ -172,7 +191,7 @@ impl Io {
         let first = self.entry_index(at, socket, 0);
         outbox.in_flight.set(count);
         let one = self.entries.at(first);
-        if count == 1 && u32::try_from(one.len.get()).is_ok() {
+        let sqe = if count == 1 && u32::try_from(one.len.get()).is_ok() {
             // SAFETY: static bytes, or of a buffer that the outbox holds; the entry stays until
             // the send's terminal completion.
             unsafe { Sqe::send(self.file(at), one.base.get() as u64, one.len.get() as u32) }
@@ -181,7 +200,9 @@ impl Io {
             // SAFETY: as above; the message is in the worker's statics and is not written again
             // before the completion.
             unsafe { Sqe::send_msg(self.file(at), outbox.describe(many)) }
-        }
+        };
+        // Sealed, the kernel refuses to carry a short send on (MSG_WAITALL).
+        if cfg!(feature = "tls") && socket.has(flag::TLS_SEND) { sqe.in_parts() } else { sqe }
     }
 
     #[inline]
@@ -192,14 +213,24 @@ impl Io {
             self.counters().sent.add(result as u64);
             socket.moved.set(self.now_ms.get());
             self.sent(at, socket, result as usize);
+            #[cfg(feature = "tls")]
+            if socket.has(flag::TLS_SEND) {
+                self.count_sealed(socket, result as u64);
+            }
         }
+        self.send_goes_on(at, socket, if result < 0 { -result } else { 0 });
+    }
+
+    /// A send has ended, well or with that error: what is next.
+    #[inline]
+    pub(super) fn send_goes_on(&self, at: u32, socket: &'static Socket, error: i32) {
         let open = socket.state.get() == State::Open;
         if !open || socket.tx_error.get() != 0 {
             self.drop_outbox(at);
-        } else if result < 0 {
-            socket.tx_error.set(-result);
+        } else if error != 0 {
+            socket.tx_error.set(error);
             self.drop_outbox(at);
-        } else if outbox.len.get() > 0 {
+        } else if socket.outbox.len.get() > 0 || socket.has_record() {
             // A short send, or more was pushed meanwhile. (Waking may have begun one already.)
             self.start_send(at, socket);
         } else {
@@ -264,6 +295,10 @@ impl Io {
             self.pop_entry(at, socket);
         }
         socket.outbox.head.set(0);
+        #[cfg(feature = "tls")]
+        if socket.has_record() {
+            self.drop_records(socket);
+        }
     }
 
     /// Gives the write half up in the middle, for a send timeout: what is in flight is cancelled,

@@ -44,6 +44,11 @@ pub(crate) enum Kind {
     Install,
     Shutdown,
     Close,
+    /// Of one control record of TLS, with its type.
+    #[cfg(feature = "tls")]
+    RecvRecord,
+    #[cfg(feature = "tls")]
+    SendRecord,
 }
 
 /// An operation of a socket; all zero but the generation while free.

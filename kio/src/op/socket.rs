@@ -49,6 +49,17 @@ pub(super) mod flag {
     pub const SHUT_PENDING: u16 = 1 << 5;
     /// The real descriptor was asked for.
     pub const REAL_FD: u16 = 1 << 9;
+    /// The kernel seals what is sent: TLS.
+    pub const TLS_SEND: u16 = 1 << 8;
+    /// The kernel opens what is received.
+    #[cfg(feature = "tls")]
+    pub const TLS_RECV: u16 = 1 << 10;
+    /// A control record is first in the socket, or is held: no data is received before it is taken.
+    pub const RECORD_IN: u16 = 1 << 11;
+    /// A control record is to be sent.
+    pub const RECORD_OUT: u16 = 1 << 12;
+    /// close_notify is to be sent once the outbox is empty.
+    pub const NOTIFY: u16 = 1 << 13;
 }
 
 /// One socket slot; all zero while free, but for the generation.
@@ -100,6 +111,8 @@ pub(crate) struct Socket {
     /// The kernel writes the peer's address here on accept, and reads it on connect.
     pub(super) peer: RawAddr,
     pub(super) local: RawAddr,
+    #[cfg(feature = "tls")]
+    pub(super) records: super::record::RecordIo,
 }
 
 impl Socket {
@@ -134,6 +147,8 @@ impl Socket {
             holds: Cell::new(0),
             peer: RawAddr::new(),
             local: RawAddr::new(),
+            #[cfg(feature = "tls")]
+            records: super::record::RecordIo::new(),
         }
     }
 
@@ -157,6 +172,12 @@ impl Socket {
     #[inline]
     pub(super) fn has(&self, flag: u16) -> bool {
         self.flags.get() & flag != 0
+    }
+
+    /// Whether a TLS record other than data is to be sent.
+    #[inline]
+    pub(super) fn has_record(&self) -> bool {
+        cfg!(feature = "tls") && self.has(flag::RECORD_OUT | flag::NOTIFY)
     }
 
     #[inline]

@@ -6,6 +6,9 @@
 
 #[cfg(feature = "std")]
 mod features;
+#[cfg(feature = "tls")]
+#[cfg_attr(not(test), allow(dead_code, reason = "the TLS streams come"))]
+pub(crate) mod ktls;
 #[cfg(feature = "std")]
 mod setup;
 mod sqe;

@@ -53,6 +53,9 @@ const ALWAYS: &[Opcode] = &[
     Opcode::Nop,
     Opcode::PollAdd,
     Opcode::SendMsg,
+    // Control records of TLS come with their type beside them.
+    #[cfg(feature = "tls")]
+    Opcode::RecvMsg,
     Opcode::Accept,
     Opcode::AsyncCancel,
     Opcode::Connect,

@@ -20,6 +20,8 @@ pub(crate) enum Opcode {
     WriteFixed = 5,
     PollAdd = 6,
     SendMsg = 9,
+    #[cfg(feature = "tls")]
+    RecvMsg = 10,
     Accept = 13,
     AsyncCancel = 14,
     Connect = 16,
@@ -160,6 +162,34 @@ impl Sqe {
         sqe.addr = addr;
         sqe.len = 1;
         sqe.op_flags = MSG_WAITALL | MSG_NOSIGNAL;
+        sqe
+    }
+
+    /// The same, and a short send ends it: what TLS in the kernel takes.
+    pub(crate) const fn in_parts(mut self) -> Self {
+        self.op_flags &= !MSG_WAITALL;
+        self
+    }
+
+    /// One receive into a provided buffer (group 0) of at most so many bytes.
+    #[cfg(feature = "tls")]
+    pub(crate) const fn recv_at_most(file: File, most: u32) -> Self {
+        let mut sqe = Self::recv(file, false, 0);
+        sqe.len = most;
+        sqe
+    }
+
+    /// One receive into a provided buffer (group 0), with what comes beside the bytes: by the
+    /// `msghdr` at `addr`, which has no entries of its own.
+    ///
+    /// # Safety
+    /// What it points to stays valid and unmoved until the operation's terminal completion.
+    #[cfg(feature = "tls")]
+    pub(crate) const unsafe fn recv_msg(file: File, addr: u64) -> Self {
+        let mut sqe = Self::on(Opcode::RecvMsg, file);
+        sqe.flags |= BUFFER_SELECT;
+        sqe.addr = addr;
+        sqe.len = 1;
         sqe
     }
 

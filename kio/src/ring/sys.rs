@@ -45,7 +45,7 @@ pub(crate) fn read_dir(fd: i32, into: &mut [u8]) -> i32 {
     if n < 0 { -last_errno() } else { n as i32 }
 }
 
-fn last_errno() -> i32 {
+pub(super) fn last_errno() -> i32 {
     // SAFETY: the C library's error number of this thread.
     unsafe { *libc::__errno_location() }
 }
