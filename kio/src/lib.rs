@@ -46,7 +46,7 @@
 //! | to wait, and to wait no longer | [`time`]: [`Core::sleep`], [`Core::timeout`], [`Core::deadline`], [`Core::interval`] |
 //! | to stop, or to know of it | [`Core::stop`], [`Core::stopping`], `recv_idle` and `recv_idle_into`, `accept`'s [`Error::Stopped`] |
 //! | a pool beside other threads, or in a test | [`Handle`], of `start` and `start_when_free` |
-//! | to know what happens | [`Core::stats`], [`Handle::stats`], `on_error` and its [`Failure`] |
+//! | to know what happens | [`Core::stats`], [`Core::usage`], the same of [`Handle`]; `on_error` and its [`Failure`] |
 //! | to know what this kernel gives | [`probe`] |
 //! | to know why it did not start | [`StartError`]: each text tells the remedy |
 //!
@@ -105,7 +105,7 @@ mod worker;
 pub use buf::{Buf, BufMut, NoRoom};
 pub use error::{Error, Held, Result, StartError};
 pub use kio_macros::pool;
-pub use metrics::Stats;
+pub use metrics::{Ops, Stats, TurnTimes, Usage};
 #[cfg(feature = "std")]
 pub use pool::Handle;
 pub use pool::{Footprint, State, Worker};

@@ -147,7 +147,10 @@ impl Io {
         }
         if listener.armed.get() == 0 {
             // Every socket slot is taken: clients wait in the backlog.
-            self.counters().accept_waits.add(u64::from(!node.is_waiting()));
+            if !node.is_waiting() {
+                self.counters().accept_waits.add(1);
+                self.used.waited();
+            }
             node.wait(&self.socket_waiters, self.tasks(), cx);
         }
         listener.waiting.set(true);
@@ -165,7 +168,7 @@ impl Io {
     fn arm_accepts(&self, index: u8) {
         let listener = self.listener(index);
         // Of the free slots most are left to connects, and one that waits for a slot comes first.
-        let free = self.sockets.get().len() as u32 - self.used.get();
+        let free = self.sockets.get().len() as u32 - self.sockets_used();
         let most = u32::from(listener.batch.get()).min((free / 4).max(1)) as u16;
         while self.connect_waiters.is_empty() && listener.armed.get() + listener.queued.get() < most
         {
@@ -293,6 +296,7 @@ impl Io {
             libc::ECANCELED => {}
             libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => {
                 self.counters().accept_errors.add(1);
+                self.counters().accept_rests.add(1);
                 listener.resting.set(true);
             }
             libc::EINVAL | libc::EBADF | libc::ENOTSOCK | libc::EOPNOTSUPP | libc::EACCES => {

@@ -26,7 +26,7 @@ impl Io {
             }
         };
         self.socket(at).state.set(State::Opening);
-        self.used.set(self.used.get() + 1);
+        self.used.rise();
         Some(at)
     }
 
@@ -60,7 +60,7 @@ impl Io {
         socket.records.clear();
         socket.generation.set(socket.generation.get().wrapping_add(1));
         socket.next_free.set(self.free.replace(at + 1));
-        self.used.set(self.used.get() - 1);
+        self.used.fall();
         socket.control_waiter.wake(self.tasks());
         self.nudge_sockets();
     }
@@ -144,6 +144,10 @@ impl Io {
 
     /// A connect waits for a free socket slot; an accept that waits for clients gives one up.
     pub(crate) fn wait_socket(&'static self, node: Pin<&WaitNode>, cx: &Context<'_>) {
+        if !node.is_waiting() {
+            self.counters().connect_waits.add(1);
+            self.used.waited();
+        }
         node.wait(&self.connect_waiters, self.tasks(), cx);
         self.disarm_one();
     }

@@ -138,6 +138,7 @@ impl Io {
         if kind == Kind::Connect && result == 0 && socket.state.get() == State::Opening {
             socket.state.set(State::Open);
             socket.moved.set(self.now_ms.get());
+            self.counters().connected.add(1);
             self.opened();
             self.learn_local(at);
         }

@@ -8,7 +8,7 @@ use super::slot::{Kind, State, Tag};
 use super::{Listener, OutEntry, Slot, Socket};
 use crate::buf::Store;
 use crate::error::Held;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Gauge, Usage};
 use crate::ring::{Cqe, Features, File};
 use crate::task::{Table, Tasks, WaitList};
 
@@ -48,7 +48,7 @@ pub(crate) struct Io {
     /// Free sockets: index + 1 of the one freed last, and how many were ever used.
     pub(super) free: Cell<u32>,
     pub(super) fresh: Cell<u32>,
-    pub(super) used: Cell<u32>,
+    pub(super) used: Gauge,
     /// Who waits for a free socket.
     pub(super) socket_waiters: WaitList,
     /// Connects among them, who come first.
@@ -81,7 +81,7 @@ impl Io {
             in_flight: Cell::new(0),
             free: Cell::new(0),
             fresh: Cell::new(0),
-            used: Cell::new(0),
+            used: Gauge::new(),
             socket_waiters: WaitList::new(),
             connect_waiters: WaitList::new(),
             starved: List::new(),
@@ -110,6 +110,7 @@ impl Io {
         self.free.set(0);
         self.fresh.set(0);
         self.cancels.set(0);
+        self.used.begin();
     }
 
     #[inline]
@@ -149,7 +150,22 @@ impl Io {
 
     /// Operations in the kernel whose completion somebody will want: all but idle wake-up polls.
     pub(crate) fn sockets_used(&self) -> u32 {
-        self.used.get()
+        self.used.get() as u32
+    }
+
+    /// How full the tables of sockets and files are; from any thread, once the worker is set up.
+    pub(crate) fn usage(&self) -> impl Iterator<Item = Usage> + use<> {
+        let (files, used) = (&self.files, &self.files.used);
+        let declared = !files.handles.get().is_empty();
+        let size = |len: usize| len as u64;
+        let of_files = [
+            used.entries.usage("files", false, size(files.entries.get().len())),
+            used.handles.usage("file_handles", false, size(files.handles.get().len())),
+            used.requests.usage("file_ops", false, size(files.flights.get().len())),
+        ];
+        let sockets = self.used.usage("sockets", false, size(self.sockets.get().len()));
+        let of_files = of_files.into_iter().filter(move |_| declared);
+        core::iter::once(sockets).chain(of_files)
     }
 
     // ---- completions ----
@@ -166,8 +182,11 @@ impl Io {
                 // completion tells.
                 self.cancels.set(self.cancels.get().saturating_sub(1));
             }
-            Tag::Wake => return true,
-            Tag::Message => {}
+            Tag::Wake => {
+                self.counters().wake_ups.add(1);
+                return true;
+            }
+            Tag::Message => self.counters().wake_ups.add(1),
             Tag::Sent { worker } => self.tasks().message_failed(worker),
             Tag::Unknown => self.complete_stale(cqe),
         }

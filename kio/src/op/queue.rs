@@ -4,6 +4,7 @@
 use super::slot::{Kind, Slot, State, Tag};
 use super::socket::flag;
 use super::{CANCELS_MAX, Io, OPS_A_SOCKET};
+use crate::metrics::Op;
 use crate::ring::Sqe;
 
 impl Io {
@@ -85,6 +86,7 @@ impl Io {
     fn cancel_sqe(&self, index: u32, slot: &Slot) -> Sqe {
         slot.state.set(State::Cancelled);
         self.cancels.set(self.cancels.get() + 1);
+        self.counters().ops.add(Op::Cancel);
         let target = Tag::Op { slot: index, generation: slot.generation.get() };
         Sqe::cancel(target.encode()).tagged(Tag::Cancel.encode())
     }
@@ -93,6 +95,7 @@ impl Io {
     #[inline]
     fn push(&self, index: u32, slot: &Slot) -> Sqe {
         slot.state.set(State::Submitted);
+        self.counters().ops.add(slot.kind.get().counted());
         self.in_flight.set(self.in_flight.get() + 1);
         let at = index / OPS_A_SOCKET;
         let sqe = match slot.kind.get() {

@@ -3,6 +3,7 @@
 use core::cell::Cell;
 
 use super::list::{Linked, Links};
+use crate::metrics::Op;
 
 /// Op slots of each socket: receive, send and control.
 pub(crate) const OPS_A_SOCKET: u32 = 3;
@@ -49,6 +50,23 @@ pub(crate) enum Kind {
     RecvRecord,
     #[cfg(feature = "tls")]
     SendRecord,
+}
+
+impl Kind {
+    /// As it is counted.
+    #[inline(always)]
+    pub(super) const fn counted(self) -> Op {
+        match self {
+            Self::None => Op::None,
+            Self::Recv => Op::Recv,
+            Self::Send => Op::Send,
+            Self::Accept => Op::Accept,
+            Self::Connect => Op::Connect,
+            Self::Install => Op::Install,
+            Self::Shutdown => Op::Shutdown,
+            Self::Close => Op::Close,
+        }
+    }
 }
 
 /// An operation of a socket; all zero but the generation while free.

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use super::worker::CallSlots;
 use super::{Pool, Worker};
 use crate::error::{Error, Result, StartError};
-use crate::metrics::Stats;
+use crate::metrics::{Stats, Usage};
 use crate::task::call::thread::call;
 use crate::worker::{Core, Parts};
 
@@ -62,7 +62,17 @@ impl<P: Pool> Handle<P> {
 
     /// What each worker has counted, without stopping it.
     pub fn stats(&self) -> impl Iterator<Item = Stats> + use<P> {
-        (0..self.workers()).map(|worker| parts::<P>(worker).tasks.counters.read())
+        (0..self.workers()).map(|worker| parts::<P>(worker).stats())
+    }
+
+    /// How full a worker's tables are, and were: tasks by name, buffers, sockets, files. Without
+    /// stopping it.
+    ///
+    /// # Panics
+    /// Where there is no such worker.
+    pub fn usage(&self, worker: usize) -> impl Iterator<Item = Usage> + use<P> {
+        assert!(worker < self.workers(), "worker {worker} of {}", self.workers());
+        parts::<P>(worker).usage(const { &P::CONFIG })
     }
 
     /// Stops the pool: listeners end, connections drain. Does not wait. Called a second time it

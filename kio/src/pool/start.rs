@@ -233,6 +233,7 @@ fn worker<P: Pool>(
     parts.pass(P::shared(), Barrier::Quiet);
     let held = Held { guards, ..parts.held() };
     parts.tasks.settle();
+    parts.leave_thread();
     parts.tasks.owner.release();
     P::shared().ended(held);
     signals::ring_all();

@@ -4,6 +4,7 @@ use core::any::TypeId;
 use core::cell::Cell;
 
 use super::WaitList;
+use crate::metrics::{Gauge, Usage};
 
 /// One line of `tasks`, as `pool!` writes it.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,7 @@ pub(crate) struct Arena {
     pub(super) free: Cell<u32>,
     /// Slots that were ever used; those after it are free and untouched.
     pub(super) fresh: Cell<u32>,
-    pub(super) live: Cell<u32>,
+    pub(super) live: Gauge,
     pub(super) waiters: WaitList,
 }
 
@@ -53,7 +54,7 @@ impl Arena {
             first: Cell::new(0),
             free: Cell::new(0),
             fresh: Cell::new(0),
-            live: Cell::new(0),
+            live: Gauge::new(),
             waiters: WaitList::new(),
         }
     }
@@ -66,8 +67,13 @@ impl Arena {
         self.decl.get().map_or("", |decl| decl.name)
     }
 
+    /// How full it is; from any thread, once the worker is set up.
+    pub(crate) fn usage(&self) -> Usage {
+        self.live.usage(self.name(), true, self.count().into())
+    }
+
     pub(super) fn has_room(&self) -> bool {
-        self.live.get() < self.count()
+        self.live.get() < u64::from(self.count())
     }
 
     /// The body of the slot whose header has this index.

@@ -111,6 +111,7 @@ impl Tasks {
         };
         let Some(index) = self.claim(arena) else {
             self.counters.tasks_full.add(1);
+            self.arena(arena).live.waited();
             return Err(SpawnError::Full(make));
         };
         // SAFETY: just claimed; the arena was found by the future's type, for which it was sized, or
@@ -159,7 +160,10 @@ impl<Fut: Future<Output: Outcome> + 'static> Future for Reserve<Fut> {
                 Poll::Ready(Ok(Reservation { tasks, index, future: PhantomData }))
             }
             None => {
-                tasks.counters.task_waits.add(u64::from(!node.is_waiting()));
+                if !node.is_waiting() {
+                    tasks.counters.task_waits.add(1);
+                    tasks.arena(arena).live.waited();
+                }
                 node.wait(waiters, tasks, cx);
                 Poll::Pending
             }

@@ -40,6 +40,8 @@ pub(crate) struct Tasks {
     pub(crate) ring: AtomicI32,
     /// Which worker this is.
     worker: AtomicU32,
+    /// The number of its thread; 0 while it has none.
+    pub(crate) thread: AtomicI32,
     pub(super) peers: Published<Peers>,
     pub(super) owed: Owed,
     pub(crate) calls: Calls,
@@ -67,6 +69,7 @@ impl Tasks {
             eventfd: AtomicI32::new(0),
             ring: AtomicI32::new(0),
             worker: AtomicU32::new(0),
+            thread: AtomicI32::new(0),
             peers: Published::new(),
             owed: Owed::new(),
             calls: Calls::new(),
@@ -118,7 +121,7 @@ impl Tasks {
             arena.first.set(first);
             arena.free.set(0);
             arena.fresh.set(0);
-            arena.live.set(0);
+            arena.live.begin();
             first += decl.count;
             offset = at + stride * decl.count as usize;
         }
@@ -243,6 +246,11 @@ impl Tasks {
         arenas[any].fits(size, align).then_some(any as u16)
     }
 
+    /// All arenas, `spawn` and `calls` the last.
+    pub(crate) fn arenas(&self) -> &'static [Arena] {
+        self.arenas.get()
+    }
+
     pub(super) fn arena(&self, arena: u16) -> &'static Arena {
         self.arenas.at(usize::from(arena))
     }
@@ -276,7 +284,7 @@ impl Tasks {
     #[inline]
     pub(super) fn adopt(&self, index: u32, arena_index: u16) {
         let arena = self.arena(arena_index);
-        arena.live.set(arena.live.get() + 1);
+        arena.live.rise();
         let header = self.header(index);
         header.arena.set(arena_index);
         header.body.set(arena.body(index));
@@ -339,7 +347,7 @@ impl Tasks {
         header.vtable.set(None);
         header.crossing.set(false);
         header.join.clear();
-        arena.live.set(arena.live.get() - 1);
+        arena.live.fall();
         self.counters.tasks.set(self.counters.tasks.get() - 1);
     }
 
@@ -512,7 +520,8 @@ impl Tasks {
         // Of calls, the slots: a caller may hold one whose task is over.
         let arenas = self.arenas.get();
         let tasks = &arenas[..arenas.len().saturating_sub(1)];
-        held.tasks += tasks.iter().map(|arena| arena.live.get()).sum::<u32>() + self.calls_held();
+        held.tasks += tasks.iter().map(|arena| arena.live.get()).sum::<u64>() as u32;
+        held.tasks += self.calls_held();
     }
 }
 

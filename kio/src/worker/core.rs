@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use super::{Parts, Shared, Signal, Signals, hash, pick};
 use crate::buf::{BufMut, Take};
 use crate::error::{Error, Result};
-use crate::metrics::Stats;
+use crate::metrics::{Stats, Usage};
 #[cfg(feature = "std")]
 use crate::task::Panic;
 use crate::task::{Home, JoinHandle, Outcome, Reserve, SpawnError, TaskFn, Tasks, WaitNode};
@@ -177,9 +177,14 @@ impl Core {
         Signals::new(self, signal)
     }
 
-    /// What this worker counted.
+    /// What this worker counted. A copy, and one system call for the CPU time.
     pub fn stats(self) -> Stats {
-        self.parts.tasks.counters.read()
+        self.parts.stats()
+    }
+
+    /// How full this worker's tables are, and were: tasks by name, buffers, sockets, files.
+    pub fn usage(self) -> impl Iterator<Item = Usage> {
+        self.parts().into_iter().flat_map(|parts| parts.usage(parts.config()))
     }
 }
 

@@ -1,14 +1,16 @@
 //! The parts of a worker, in one static.
 
 use core::cell::Cell;
+use core::sync::atomic::Ordering;
 
 use super::{Core, Shared};
 use crate::buf::{self, StoreMemory};
 use crate::error::Held;
+use crate::metrics::{Stats, Usage};
 use crate::op::file::FileMemory;
 use crate::op::{Io, IoMemory};
 use crate::pool::Config;
-use crate::ring::Features;
+use crate::ring::{Features, sys};
 use crate::task::{
     Arena, CallHeader, Failure, Header, Part, RoomQueue, Table, Tasks, Tell, WaitList,
 };
@@ -91,6 +93,7 @@ impl Parts {
     ) {
         self.tasks.owner.claim();
         self.tasks.counters.clear();
+        self.tasks.thread.store(sys::thread(), Ordering::Relaxed);
         self.index.set(index);
         self.shared.set(Some(shared));
         self.config.set(Some(config));
@@ -124,7 +127,7 @@ impl Parts {
         self.io.set_up_files(memory.files, config.conns);
         self.base.set(memory.base);
         self.base_len.set(0);
-        self.timers.set_up(&self.tasks, crate::ring::sys::monotonic());
+        self.timers.set_up(&self.tasks, sys::monotonic());
     }
 
     /// The core that a call is given.
@@ -194,6 +197,41 @@ impl Parts {
         self.signal_waiters.wake_all(&self.tasks);
         self.io.wake_waiters();
         self.tasks.wake_waiters();
+    }
+
+    /// What the worker has counted; from any thread.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.tasks.counters.read();
+        let thread = self.tasks.thread.load(Ordering::Relaxed);
+        if thread != 0
+            && let Some(cpu) = sys::cpu_time(thread)
+        {
+            stats.cpu_ns = cpu;
+        }
+        stats
+    }
+
+    /// How full the worker's tables are; from any thread, once it is set up. All that is read was
+    /// set before, or is atomic.
+    pub(crate) fn usage(&self, config: &Config) -> impl Iterator<Item = Usage> + use<> {
+        let counters = &self.tasks.counters;
+        let buffers = Usage {
+            name: "buffers",
+            is_task: false,
+            size: config.buffers.into(),
+            used: counters.buffers.get(),
+            peak: counters.buffers_peak.get(),
+            waits: counters.enobufs.get() + counters.buffer_waits.get(),
+        };
+        let tasks = self.tasks.arenas().iter().map(Arena::usage);
+        core::iter::once(buffers).chain(self.io.usage()).chain(tasks)
+    }
+
+    /// The thread is about to end: what can be asked of it only while it lives is kept.
+    #[cfg(feature = "std")]
+    pub(crate) fn leave_thread(&self) {
+        let thread = self.tasks.thread.swap(0, Ordering::Relaxed);
+        self.tasks.counters.cpu_ns.set(sys::cpu_time(thread).unwrap_or(0));
     }
 
     /// What is still held.

@@ -4,6 +4,7 @@ use core::sync::atomic::Ordering;
 
 use super::{Barrier, Parts, Phase};
 use crate::error::Result;
+use crate::metrics::Op;
 use crate::op::{HURRY, Io};
 use crate::pool::Idle;
 use crate::ring::{Ring, Wait, sys};
@@ -45,6 +46,8 @@ pub(crate) struct Loop<'a> {
     signals: u32,
     /// Idle spells in a row that were longer than the spin.
     misses: u32,
+    /// When this turn could begin: the last one was over, or a sleep was.
+    began: u64,
     /// Somebody was woken for what is free; while others wait for the same, one wake is not enough.
     nudged: bool,
 }
@@ -61,6 +64,7 @@ impl<'a> Loop<'a> {
             stalled_until: 0,
             signals: 0,
             misses: 0,
+            began: sys::monotonic(),
             nudged: false,
         }
     }
@@ -136,6 +140,8 @@ impl<'a> Loop<'a> {
         io.turn.set(io.turn.get().wrapping_add(1));
         io.now_ms.set((now / 1_000_000) as u32);
         parts.tasks.counters.turns.add(1);
+        parts.tasks.counters.turn_times.record(now.saturating_sub(self.began));
+        self.began = now;
         parts.timers.advance(now, &parts.tasks);
         if parts.tasks.has_remote() {
             parts.tasks.take_remote();
@@ -186,12 +192,14 @@ impl<'a> Loop<'a> {
         if self.arm_wake && self.ring.has_room() {
             self.arm_wake = false;
             self.ring.push(&Io::wake_sqe(self.eventfd));
+            self.parts.tasks.counters.ops.add(Op::Wake);
         }
         while self.parts.tasks.owes()
             && self.ring.has_room()
             && let Some((worker, ring)) = self.parts.tasks.next_owed()
         {
             self.ring.push(&Io::message_sqe(worker, ring));
+            self.parts.tasks.counters.ops.add(Op::Message);
         }
         let mut pushed = 0;
         while self.ring.has_room()
@@ -255,6 +263,7 @@ impl<'a> Loop<'a> {
             {
                 self.parts.tasks.counters.enters.add(u64::from(self.ring.enter(Wait::No)?));
                 if self.spin(nanos) {
+                    self.began = sys::monotonic(); // watching is no part of a turn
                     self.misses = 0;
                     wait = Wait::No;
                 } else {
@@ -277,6 +286,9 @@ impl<'a> Loop<'a> {
         }
         let slept = self.ring.enter(wait);
         tasks.bell.say_awake();
+        if wait != Wait::No {
+            self.began = sys::monotonic(); // a sleep is no part of a turn
+        }
         tasks.counters.enters.add(u64::from(slept?));
         self.judge_sleep();
         Ok(())
@@ -286,7 +298,7 @@ impl<'a> Loop<'a> {
     fn judge_sleep(&mut self) {
         if let Idle::Spin(nanos) = self.parts.config().idle
             && self.misses >= MISSES_MAX
-            && sys::monotonic().saturating_sub(self.parts.timers.turn()) < nanos
+            && self.began.saturating_sub(self.parts.timers.turn()) < nanos
         {
             self.misses = 0;
         }

@@ -21,6 +21,9 @@ impl Io {
         files.first_slot.set(first_slot);
         files.registered.set(false);
         files.cancelling.set(false);
+        for used in [&files.used.handles, &files.used.entries, &files.used.requests] {
+            used.begin();
+        }
         files.cancel_next.set(memory.flights.len() as u32);
         for request in memory.requests {
             request.home.set(Some(self));
@@ -196,6 +199,9 @@ impl Io {
         if result > 0 {
             let done = request.done.get() + result as u64;
             request.done.set(done);
+            let counters = self.counters();
+            let moved = if ask == Ask::Read { &counters.file_read } else { &counters.file_written };
+            moved.add(result as u64);
             let left = request.whole.get() && done < request.len.get();
             // Direct reads end at the end of the file only, within a block.
             if left && !(ask == Ask::Read && self.ends_in_block(at, done)) {
@@ -252,7 +258,7 @@ impl Io {
     pub(in crate::op) fn files_held(&self, held: &mut Held) {
         let files = &self.files;
         let tasks = &files.requests.get()[..files.flights.get().len()];
-        held.files += files.used.handles.get();
+        held.files += files.used.handles.get() as u32;
         held.files += tasks.iter().filter(|request| request.is_used()).count() as u32;
         held.files += files.entries.get().iter().filter(|entry| entry.is_used()).count() as u32;
     }

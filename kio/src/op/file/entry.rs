@@ -151,12 +151,13 @@ impl Io {
     pub(super) fn begin_open(&'static self, request: &'static Request) {
         let files = &self.files;
         let Some(index) = files.free_entry.get().checked_sub(1) else {
+            files.used.entries.waited();
             files.opens.push(request);
             return;
         };
         let entry = self.entry(index);
         files.free_entry.set(entry.next_free.get());
-        files.used.entries.set(files.used.entries.get() + 1);
+        files.used.entries.rise();
         entry.state.set(State::Opening);
         request.entry.set(index);
         request.value.set(files.appends.get());
@@ -358,7 +359,7 @@ impl Io {
         entry.stale.set(false);
         entry.leader.set(0);
         entry.set_free(files.free_entry.replace(index + 1));
-        files.used.entries.set(files.used.entries.get() - 1);
+        files.used.entries.fall();
         if let Some(waiting) = files.opens.pop() {
             self.begin_open(waiting);
         }

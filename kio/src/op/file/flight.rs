@@ -5,6 +5,7 @@
 use core::cell::Cell;
 
 use super::{Ask, Request};
+use crate::metrics::Op;
 use crate::op::slot::Tag;
 use crate::op::{CANCELS_MAX, Io};
 use crate::ring::{Cqe, Sqe};
@@ -62,6 +63,7 @@ impl Io {
         let flight = files.flights.at(index as usize);
         files.free_flight.set(flight.next_free.get());
         self.in_flight.set(self.in_flight.get() + 1);
+        self.counters().ops.add(request.ask.get().counted());
         flight.request.set(Some(request));
         flight.cancelled.set(false);
         if files.cancelling.get() {
@@ -102,6 +104,7 @@ impl Io {
                 && !flight.cancelled.replace(true)
             {
                 self.cancels.set(self.cancels.get() + 1);
+                self.counters().ops.add(Op::Cancel);
                 let target = Tag::File { flight: index, generation: flight.generation.get() };
                 return Some(Sqe::cancel(target.encode()).tagged(Tag::Cancel.encode()));
             }

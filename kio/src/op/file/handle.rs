@@ -58,11 +58,14 @@ impl Io {
             && let Some(index) = files.free_handle.get().checked_sub(1)
         {
             files.free_handle.set(self.handle(index).next_free.get());
-            files.used.handles.set(files.used.handles.get() + 1);
+            files.used.handles.rise();
             node.leave();
             return Poll::Ready(index);
         }
-        self.counters().file_waits.add(u64::from(!node.is_waiting()));
+        if !node.is_waiting() {
+            self.counters().file_waits.add(1);
+            files.used.handles.waited();
+        }
         node.wait(&files.handle_waiters, self.tasks(), cx);
         Poll::Pending
     }
@@ -96,7 +99,7 @@ impl Io {
     pub(crate) fn free_handle(&self, index: u32) {
         let files = &self.files;
         self.handle(index).set_free(files.free_handle.replace(index + 1));
-        files.used.handles.set(files.used.handles.get() - 1);
+        files.used.handles.fall();
         files.handle_waiters.wake_one(self.tasks());
     }
 

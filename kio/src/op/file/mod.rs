@@ -43,6 +43,7 @@ use mailbox::Queue;
 pub(crate) use request::{Answer, Ask, Asked, Data, Request};
 pub(crate) use vectored::VECTORS_MAX;
 
+use crate::metrics::Gauge;
 use crate::task::{Table, WaitList};
 
 /// The tables of a worker's files.
@@ -58,9 +59,9 @@ pub(crate) struct FileMemory {
 /// The files of one worker: what its tasks ask for, and what it owns. All zero while idle.
 pub(crate) struct Files {
     requests: Table<Request>,
-    handles: Table<Handle>,
-    entries: Table<Entry>,
-    flights: Table<Flight>,
+    pub(super) handles: Table<Handle>,
+    pub(super) entries: Table<Entry>,
+    pub(super) flights: Table<Flight>,
     /// Where the files of the fixed-file table begin.
     first_slot: Cell<u32>,
     /// Whether the store is one registered buffer.
@@ -72,7 +73,7 @@ pub(crate) struct Files {
     free_entry: Cell<u32>,
     free_flight: Cell<u32>,
     /// How many of each are in use.
-    used: Used,
+    pub(super) used: Used,
     request_waiters: WaitList,
     handle_waiters: WaitList,
 
@@ -88,10 +89,11 @@ pub(crate) struct Files {
     appends: Cell<u64>,
 }
 
-/// How many are in use, of what is not counted by a look at the table.
-struct Used {
-    handles: Cell<u32>,
-    entries: Cell<u32>,
+/// How many of each table are in use; of requests, those that tasks take.
+pub(super) struct Used {
+    pub(super) handles: Gauge,
+    pub(super) entries: Gauge,
+    pub(super) requests: Gauge,
 }
 
 impl Files {
@@ -107,7 +109,7 @@ impl Files {
             free_handle: Cell::new(0),
             free_entry: Cell::new(0),
             free_flight: Cell::new(0),
-            used: Used { handles: Cell::new(0), entries: Cell::new(0) },
+            used: Used { handles: Gauge::new(), entries: Gauge::new(), requests: Gauge::new() },
             request_waiters: WaitList::new(),
             handle_waiters: WaitList::new(),
             mailbox: Mailbox::new(),

@@ -8,6 +8,7 @@ use core::task::{Context, Poll};
 use super::vectored::{self, Piece};
 use crate::buf::{BufMut, View};
 use crate::error::{Error, Result};
+use crate::metrics::Op;
 use crate::op::{Io, Out};
 use crate::task::{WaitNode, Waiter};
 
@@ -54,6 +55,22 @@ pub(crate) enum Ask {
 }
 
 impl Ask {
+    /// As it is counted.
+    #[inline(always)]
+    pub(super) const fn counted(self) -> Op {
+        match self {
+            Self::Nothing => Op::None,
+            Self::Open => Op::Open,
+            Self::Close => Op::Close,
+            Self::Read => Op::Read,
+            Self::Write | Self::Append => Op::Write,
+            Self::Sync => Op::Sync,
+            Self::SetLen | Self::Allocate | Self::Advise => Op::Length,
+            Self::Stat | Self::StatPath => Op::Stat,
+            Self::Rename | Self::Link | Self::Symlink | Self::Unlink | Self::MakeDir => Op::Path,
+        }
+    }
+
     /// Whether it moves bytes of an open file.
     #[inline]
     pub(super) fn is_transfer(self) -> bool {
@@ -231,6 +248,7 @@ impl Io {
     fn pop_request(&self) -> Option<&'static Request> {
         let request = self.files.free_request.get()?;
         self.files.free_request.set(request.next.get());
+        self.files.used.requests.rise();
         request.state.set(State::Taken);
         Some(request)
     }
@@ -249,7 +267,10 @@ impl Io {
             node.leave();
             return Poll::Ready(request);
         }
-        self.counters().file_waits.add(u64::from(!node.is_waiting()));
+        if !node.is_waiting() {
+            self.counters().file_waits.add(1);
+            files.used.requests.waited();
+        }
         node.wait(&files.request_waiters, self.tasks(), cx);
         Poll::Pending
     }
@@ -455,6 +476,7 @@ impl Io {
             return self.free_handle(request.handle.get()); // its own request, which closes it
         }
         let files = &self.files;
+        files.used.requests.fall();
         request.next.set(files.free_request.replace(Some(request)));
         if !files.request_waiters.is_empty() {
             files.request_waiters.wake_one(self.tasks());

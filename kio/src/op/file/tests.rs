@@ -494,7 +494,8 @@ impl World {
             io.held(&mut held);
             assert!(held.is_empty(), "still held: {held:?}");
             let used = &io.files.used;
-            assert_eq!([&used.handles, &used.entries].map(Cell::get), [0; 2]);
+            let used = [&used.handles, &used.entries, &used.requests];
+            assert_eq!(used.map(crate::metrics::Gauge::get), [0; 3]);
             assert_eq!(io.bufs.count().2, 0, "buffers");
             assert!(io.files.entries.get().iter().all(|entry| !entry.is_used()));
         }

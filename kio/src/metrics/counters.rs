@@ -1,8 +1,6 @@
-//! What a worker counts about itself.
-//!
-//! One thread writes, any thread may read: plain loads and stores of whole words, so counting costs
-//! an add and reading stops nobody.
+//! The counters of a worker, and a copy of them.
 
+use super::{OpCounters, Ops, TurnTimes, Turns};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that its worker raises and others read.
@@ -42,21 +40,31 @@ impl Counter {
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// The counters of one worker, as it writes them.
-        pub(crate) struct Counters { $(pub(crate) $name: Counter,)+ }
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)+
+            pub(crate) ops: OpCounters,
+            pub(crate) turn_times: Turns,
+        }
 
         impl Counters {
             pub(crate) const fn new() -> Self {
-                Self { $($name: Counter::new(),)+ }
+                Self { $($name: Counter::new(),)+ ops: OpCounters::new(), turn_times: Turns::new() }
             }
 
             /// A copy of all, each read on its own.
             pub(crate) fn read(&self) -> Stats {
-                Stats { $($name: self.$name.get(),)+ }
+                Stats {
+                    $($name: self.$name.get(),)+
+                    ops: self.ops.read(),
+                    turn_times: self.turn_times.read(),
+                }
             }
 
             /// Back to zero, for a pool that starts again.
             pub(crate) fn clear(&self) {
                 $(self.$name.set(0);)+
+                self.ops.clear();
+                self.turn_times.clear();
             }
         }
 
@@ -64,13 +72,22 @@ macro_rules! counters {
         /// stopping the worker, so two of them may be a moment apart.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
-        pub struct Stats { $($(#[doc = $doc])+ pub $name: u64,)+ }
+        pub struct Stats {
+            $($(#[doc = $doc])+ pub $name: u64,)+
+            /// Operations handed to the kernel, by what they are.
+            pub ops: Ops,
+            /// How long the turns of the loop took.
+            pub turn_times: TurnTimes,
+        }
     };
 }
 
 counters! {
     /// Turns of the loop.
     turns,
+    /// CPU time of the worker's thread in nanoseconds, the kernel's work on its behalf included. Read
+    /// from the system when the copy is made.
+    cpu_ns,
     /// Calls of `io_uring_enter`.
     enters,
     /// Polls of tasks.
@@ -85,10 +102,16 @@ counters! {
     overflows,
     /// Connections accepted.
     accepted,
+    /// Connections made to others.
+    connected,
     /// Transient accept errors, retried.
     accept_errors,
-    /// Times an accept waited for a socket slot.
+    /// Times an accept waited for a socket slot: clients wait in the backlog.
     accept_waits,
+    /// Times an accept rested, since the system was short of descriptors or memory.
+    accept_rests,
+    /// Times a connect waited for a socket slot.
+    connect_waits,
     /// Bytes received.
     received,
     /// Bytes sent.
@@ -101,6 +124,10 @@ counters! {
     stalled,
     /// Times a task waited for a free file operation or file handle.
     file_waits,
+    /// Bytes read from files that this worker owns.
+    file_read,
+    /// Bytes written to files that this worker owns.
+    file_written,
     /// Syncs made, and those who were answered by them: group commit makes the second the larger.
     syncs,
     /// Callers of `sync_all` and `sync_data` that were answered.
@@ -121,8 +148,10 @@ counters! {
     call_waits,
     /// Calls refused because the other worker's `calls` were full and the caller part of a call.
     calls_full,
-    /// Wake-ups from other threads taken.
+    /// Tasks woken from other threads.
     wakes,
+    /// Times another thread, or another worker, ended a sleep of this one.
+    wake_ups,
     /// Connections open now.
     open,
     /// Most connections open at once.
