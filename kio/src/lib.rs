@@ -47,6 +47,7 @@
 //! | to stop, or to know of it | [`Core::stop`], [`Core::stopping`], `recv_idle` and `recv_idle_into`, `accept`'s [`Error::Stopped`] |
 //! | a pool beside other threads, or in a test | [`Handle`], of `start` and `start_when_free` |
 //! | to know what happens | [`Core::stats`], [`Core::usage`], the same of [`Handle`]; `on_error` and its [`Failure`] |
+//! | the same for Prometheus, over HTTP | [`metrics::serve`], which `listen` takes; [`metrics::Page`] for numbers of one's own |
 //! | to know what this kernel gives | [`probe`] |
 //! | to know why it did not start | [`StartError`]: each text tells the remedy |
 //!
@@ -91,7 +92,7 @@ struct Readme;
 mod buf;
 mod error;
 pub mod fs;
-mod metrics;
+pub mod metrics;
 pub mod net;
 mod op;
 mod pool;

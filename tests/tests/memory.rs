@@ -65,7 +65,8 @@ kio::pool! {
     workers = 2,
     pin = off,
     entry = serve,
-    tasks = { echo: 32, tick: 1 },
+    tasks = { echo: 32, tick: 1, kio::metrics::serve_on: 1 },
+    calls = 64 x 512 B,
     conns = 64,
     buffers = 128 x 4 KiB,
 }
@@ -74,6 +75,8 @@ async fn serve(worker: Worker<Quiet>) -> kio::Result<()> {
     // From here to the thread's end.
     WORKER.set(true);
     drop(worker.spawn(move || tick(worker.core()))?);
+    let metrics = ([127, 0, 0, 2], 0).into();
+    drop(worker.spawn(move || kio::metrics::serve_on(worker.core(), metrics))?);
     let options = ListenOptions::new();
     let mut listener = worker.listen_with("127.0.0.1:0", options).await?;
     loop {
@@ -145,6 +148,18 @@ fn workers_allocate_nothing_from_their_entry_to_their_end() {
     load(addr);
     for nth in 0..scaled(200) {
         assert_eq!(pool.on(nth % 2, async move |_| nth), Ok(nth));
+    }
+    // Who listens on what was asked for joins, and is told the port.
+    let join = async |worker: Worker<Quiet>| {
+        worker.listen("127.0.0.2:0").await.and_then(|listener| listener.local_addr())
+    };
+    let metrics = pool.on(0, join).expect("it runs").expect("it listens");
+    for _ in 0..scaled(20) {
+        let mut page = String::new();
+        let mut scraper = client(metrics);
+        scraper.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("it reads");
+        scraper.read_to_string(&mut page).expect("a page");
+        assert!(page.contains("\nkio_workers 2\n"));
     }
     // One is reset, one is idle, one is in the middle of a request when the pool stops.
     let mut streams = [client(addr), client(addr), client(addr)];
