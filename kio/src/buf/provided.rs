@@ -40,9 +40,9 @@ impl Provided {
         unsafe { (*self.entries.get()).tail.store(0, Ordering::Release) };
     }
 
-    /// Writes an entry; the kernel sees it after [`Provided::publish`]. There is room, since the
+    /// Writes an entry and tells its place; the kernel sees it after [`Provided::publish`]. There is room, since the
     /// ring has as many entries as the store has buffers.
-    pub(super) fn post(&self, addr: *mut u8, len: u32, id: u16) {
+    pub(super) fn post(&self, addr: *mut u8, len: u32, id: u16) -> u16 {
         let tail = self.tail.get();
         // SAFETY: the index is masked, and the kernel reads entries before the published tail only.
         // Field by field: the first entry's last word is the tail.
@@ -53,6 +53,19 @@ impl Provided {
             (&raw mut (*entry).id).write(id);
         }
         self.tail.set(tail.wrapping_add(1));
+        tail
+    }
+
+    /// The buffer of a place, and how many bytes a receive may have put in it: the kernel shortens an
+    /// entry in which the cap of a receive ends. Good until the place is written again, a round of the
+    /// ring later.
+    pub(super) fn at(&self, place: u16) -> (u16, u32) {
+        // SAFETY: the index is masked, and all entries are initialised (the memory was zero). Read
+        // once, as the kernel may write `len`.
+        unsafe {
+            let entry = self.entries.get().add(usize::from(place & self.mask.get()));
+            ((&raw const (*entry).id).read(), (&raw const (*entry).len).read_volatile())
+        }
     }
 
     /// Shows the kernel what was posted.

@@ -35,7 +35,8 @@ pub(crate) struct Header {
     pub(crate) holders: Cell<u32>,
     /// The connection on whose account it is, as `Io::account` makes it; 0 is none.
     pub(crate) account: Cell<u32>,
-    /// Index + 1 of the next free buffer, or of the next in a receive queue.
+    /// Index + 1 of the next free buffer, or of the next in a receive queue; while in the ring, its
+    /// place there.
     pub(crate) next: Cell<u32>,
     /// The bytes of a queued buffer.
     pub(crate) start: Cell<u32>,
@@ -186,7 +187,8 @@ impl Store {
             let Some(index) = self.pop_free() else { break };
             self.header(index).state.set(State::InRing);
             self.in_ring.set(self.in_ring.get() + 1);
-            self.ring.post(self.addr(index), self.size.get(), index as u16);
+            let place = self.ring.post(self.addr(index), self.size.get(), index as u16);
+            self.header(index).next.set(place.into());
             posted = true;
         }
         if posted {
@@ -215,6 +217,30 @@ impl Store {
         header.account.set(0);
         self.in_ring.set(self.in_ring.get() - 1);
         Some(index)
+    }
+
+    /// 2, of a bundle: `each` is given the buffers that a completion of so many bytes brought, from the
+    /// first on in ring order, and the bytes in each; it holds them then. Returns the bytes that no
+    /// buffer of the ring accounts for: none, where the kernel tells it right.
+    #[inline]
+    pub(crate) fn taken_bundle(&self, id: u16, bytes: u32, mut each: impl FnMut(u32, u32)) -> u32 {
+        let Some(first) = self.headers.find(usize::from(id)) else { return bytes };
+        let mut place = first.next.get() as u16;
+        let (mut id, mut left) = (id, bytes);
+        // Each step takes a buffer from the ring, so it ends.
+        loop {
+            let (posted, len) = self.ring.at(place);
+            let Some(index) = self.taken(id) else { return left };
+            debug_assert!(posted == id, "a buffer's place holds it");
+            let n = left.min(len.min(self.size.get()));
+            left -= n;
+            each(index, n);
+            if left == 0 {
+                return 0;
+            }
+            place = place.wrapping_add(1);
+            id = self.ring.at(place).0;
+        }
     }
 
     /// Whether a free buffer may go to the ring: what tasks have taken, and could, is all they may.

@@ -1,4 +1,4 @@
-//! TCP: listeners, streams, connecting.
+//! TCP: listeners, streams, connecting, relaying.
 
 mod addr;
 mod connect;
@@ -10,6 +10,7 @@ mod listener;
 #[cfg_attr(not(test), allow(dead_code, reason = "the TLS streams come"))]
 pub(crate) mod records;
 mod recv;
+mod relay;
 #[cfg(feature = "std")]
 mod resolve;
 mod send;
@@ -23,5 +24,8 @@ pub use connect::ConnectOptions;
 pub use embedded::BufReader;
 #[cfg(feature = "std")]
 pub use listener::{ListenOptions, Listener};
+pub use relay::{
+    RelayError, RelayOptions, Relayed, relay, relay_one_way, relay_one_way_with, relay_with,
+};
 pub use stream::{RecvHalf, SendHalf, Stream};
 pub use tcp::{OwnedRecvHalf, OwnedSendHalf, TcpRecvHalf, TcpSendHalf, TcpStream};

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::tcp::SocketRef;
 use crate::Core;
 use crate::buf::{Buf, BufMut};
 use crate::error::{Error, Result};
@@ -34,6 +35,12 @@ pub trait RecvHalf {
     /// As `recv_into`, for the time between requests: gives 0 too once the pool stops and nothing
     /// has arrived.
     async fn recv_idle_into(&mut self, into: &mut BufMut) -> Result<usize>;
+
+    /// The TCP socket that this is, where nothing is between: relays take its buffers directly.
+    #[doc(hidden)]
+    fn recv_socket(&self) -> Option<SocketRef> {
+        None
+    }
 }
 
 /// The sending side of a stream.
@@ -66,6 +73,12 @@ pub trait SendHalf {
 
     /// Flushes, then tells the peer that nothing more comes. Receiving goes on.
     async fn shutdown(&mut self) -> Result<()>;
+
+    /// As `recv_socket`, to send to.
+    #[doc(hidden)]
+    fn send_socket(&self) -> Option<SocketRef> {
+        None
+    }
 }
 
 /// A connection: both sides, and what concerns the whole.

@@ -22,6 +22,10 @@ pub(super) struct Socket {
     pub(super) at: u32,
 }
 
+/// A socket, for what is in this crate.
+#[doc(hidden)]
+pub struct SocketRef(pub(super) Socket);
+
 impl Socket {
     #[inline]
     fn try_push(self, out: Out) -> core::result::Result<(), Out> {
@@ -138,6 +142,10 @@ macro_rules! receives {
             async fn recv_idle_into(&mut self, into: &mut BufMut) -> Result<usize> {
                 RecvInto::new(self.socket, into, true).await
             }
+
+            fn recv_socket(&self) -> Option<SocketRef> {
+                Some(SocketRef(self.socket))
+            }
         }
     };
 }
@@ -215,6 +223,10 @@ macro_rules! sends {
 
             async fn shutdown(&mut self) -> Result<()> {
                 self.socket.shutdown().await
+            }
+
+            fn send_socket(&self) -> Option<SocketRef> {
+                Some(SocketRef(self.socket))
             }
         }
     };

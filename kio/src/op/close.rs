@@ -53,6 +53,7 @@ impl Io {
         socket.rx_timer.leave();
         socket.tx_timer.leave();
         socket.rx_timeout.set(0);
+        socket.relay.set(0);
         socket.tx_timeout.set(0);
         socket.peer.clear();
         socket.local.clear();

@@ -5,6 +5,7 @@ use core::cell::Cell;
 use super::file::Files;
 use super::list::List;
 use super::slot::{Kind, State, Tag};
+use super::socket::flag;
 use super::{Listener, OutEntry, Slot, Socket};
 use crate::buf::Store;
 use crate::error::Held;
@@ -204,14 +205,23 @@ impl Io {
             }
             _ => return self.complete_stale(cqe),
         };
-        // What came with it is taken back whatever it means.
-        let buffer = cqe.buffer().and_then(|id| self.bufs.taken(id));
         let kind = slot.kind.get();
         if !cqe.more() {
             self.retire(index, slot);
         }
         let at = index / super::OPS_A_SOCKET;
         let socket = self.socket(at);
+        // What came with it is taken back whatever it means.
+        let buffer = match cqe.buffer() {
+            Some(first) if socket.has(flag::BUNDLE) && kind == Kind::Recv => {
+                self.bundle_completed(at, socket, cqe, first);
+                if !cqe.more() {
+                    self.close_if_idle(at, socket);
+                }
+                return;
+            }
+            first => first.and_then(|id| self.bufs.taken(id)),
+        };
         match kind {
             Kind::Recv => self.recv_completed(at, socket, cqe, buffer),
             Kind::Send => self.send_completed(at, socket, cqe.result),
@@ -242,12 +252,13 @@ impl Io {
         self.in_flight.set(self.in_flight.get() - 1);
     }
 
-    /// A completion of nothing we know: its buffer is taken back all the same.
+    /// A completion of nothing we know: its buffers, a bundle perhaps, are taken back all the same.
     #[cold]
     pub(super) fn complete_stale(&self, cqe: Cqe) {
         self.counters().stale.add(1);
-        if let Some(index) = cqe.buffer().and_then(|id| self.bufs.taken(id)) {
-            self.bufs.release(index);
+        if let Some(first) = cqe.buffer() {
+            let bytes = u32::try_from(cqe.result).unwrap_or(0);
+            self.bufs.taken_bundle(first, bytes, |index, _| self.bufs.release(index));
         }
     }
 

@@ -30,6 +30,7 @@ mod queue;
 #[cfg(feature = "tls")]
 mod record;
 mod recv;
+mod relay;
 mod send;
 mod slot;
 mod socket;
@@ -45,6 +46,7 @@ pub(crate) use outbox::OutEntry;
 #[cfg(feature = "tls")]
 pub(crate) use record::{Arrived, Record};
 pub(crate) use recv::Limit;
+pub(crate) use relay::Intake;
 pub(crate) use slot::{CANCELS_MAX, OPS_A_SOCKET, Slot};
 pub(crate) use socket::Socket;
 pub(crate) use stall::HURRY;

@@ -114,10 +114,21 @@ impl Io {
             return exact;
         }
         let (free, in_ring, held) = self.bufs.count();
+        let socket = self.socket(at);
+        socket.unset(flag::BUNDLE);
         if self.features.get().recv_cap {
+            let relays = socket.relay.get() > 0;
             // One by one when most are held: as many as are fed at once are to find a buffer each.
-            let window = if free + in_ring > held { self.window.get() } else { 1 };
+            let window = match free + in_ring > held {
+                true if relays => socket.relay_room.get().into(),
+                true => self.window.get(),
+                false => 1,
+            };
             let cap = window.saturating_mul(self.bufs.size());
+            if relays && self.features.get().bundle {
+                socket.set(flag::BUNDLE);
+                return Sqe::recv_bundle(self.file(at), cap);
+            }
             return Sqe::recv(self.file(at), true, cap);
         }
         // Without a cap one socket may empty the ring in one enter: take turns when buffers are few.
@@ -143,6 +154,34 @@ impl Io {
                 self.recv_ended(at, cqe.result, open);
             }
             (result, None) => self.recv_ended(at, result, open),
+        }
+    }
+
+    /// A bundle: one completion for the buffers from `first` on, in ring order.
+    pub(super) fn bundle_completed(&self, at: u32, socket: &'static Socket, cqe: Cqe, first: u16) {
+        let open = socket.state.get() == State::Open && !socket.has(flag::STALLED);
+        let bytes = u32::try_from(cqe.result).unwrap_or(0);
+        let lost = self.bufs.taken_bundle(first, bytes, |index, n| match open && n > 0 {
+            true => self.queue_received(at, socket, index, n, cqe.more()),
+            false => self.bufs.release(index),
+        });
+        if lost > 0 && open {
+            // The probe found that it tells bundles right: nothing may follow a gap.
+            log::error!("{lost} bytes of a bundle are in no buffer of the ring: the receive fails");
+            socket.rx_error.set(libc::EIO);
+            self.cancel(recv_op(at));
+        }
+        if bytes == 0 || !open {
+            self.recv_ended(at, cqe.result, open);
+        }
+    }
+
+    /// Buffers that a connection may have queued.
+    #[inline]
+    fn rx_window(&self, socket: &Socket) -> u32 {
+        match socket.relay.get() {
+            0 => self.window.get(),
+            window => window.into(),
         }
     }
 
@@ -177,7 +216,7 @@ impl Io {
             }
             let count = socket.rx_count.get() + 1;
             socket.rx_count.set(count);
-            if more && count >= self.window.get() {
+            if more && count >= self.rx_window(socket) {
                 self.cancel(recv_op(at));
             }
         }
@@ -209,7 +248,7 @@ impl Io {
     }
 
     #[inline]
-    fn pop_received(&self, socket: &Socket) -> Option<(u32, &'static Header)> {
+    pub(super) fn pop_received(&self, socket: &Socket) -> Option<(u32, &'static Header)> {
         let index = socket.rx_head.get().checked_sub(1)?;
         let header = self.bufs.header(index);
         let next = header.next.replace(0);
@@ -293,7 +332,14 @@ impl Io {
         let socket = self.socket(at);
         // One with data to take receives again when that is taken: in line it would only fill its
         // queue past its window, before those who have nothing.
-        if socket.rx_count.get() == 0 && !socket.has(flag::STARVED) {
+        if socket.rx_count.get() == 0 {
+            self.join_starved(at, socket);
+        }
+    }
+
+    /// Waits in line for receive buffers.
+    pub(super) fn join_starved(&self, at: u32, socket: &Socket) {
+        if !socket.has(flag::STARVED) {
             socket.set(flag::STARVED);
             socket.starved_at.set(self.now_ms.get());
             self.starved.push(&self.sockets, at);

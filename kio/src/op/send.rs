@@ -85,7 +85,14 @@ impl Io {
     }
 
     #[inline]
-    fn push_entry(&self, at: u32, socket: &Socket, base: *const u8, len: usize, buf: u32) {
+    pub(super) fn push_entry(
+        &self,
+        at: u32,
+        socket: &Socket,
+        base: *const u8,
+        len: usize,
+        buf: u32,
+    ) {
         let outbox = &socket.outbox;
         let place = self.entry_index(at, socket, outbox.len.get());
         let entry = self.entries.at(place);

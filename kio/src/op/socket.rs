@@ -60,6 +60,8 @@ pub(super) mod flag {
     pub const RECORD_OUT: u16 = 1 << 12;
     /// close_notify is to be sent once the outbox is empty.
     pub const NOTIFY: u16 = 1 << 13;
+    /// The receive in the kernel may fill several buffers a completion.
+    pub const BUNDLE: u16 = 1 << 14;
 }
 
 /// One socket slot; all zero while free, but for the generation.
@@ -83,6 +85,11 @@ pub(crate) struct Socket {
     pub(super) rx_timer: WaitNode,
     /// Milliseconds a receive may wait; 0 is for ever.
     pub(super) rx_timeout: Cell<u32>,
+
+    /// While relayed from: buffers that it may hold, queued here and on their way out; else 0.
+    pub(super) relay: Cell<u16>,
+    /// How many of those the next receive may fill.
+    pub(super) relay_room: Cell<u16>,
 
     pub(super) outbox: Outbox,
     pub(super) tx_error: Cell<i32>,
@@ -131,6 +138,8 @@ impl Socket {
             rx_waiter: Waiter::new(),
             rx_timer: WaitNode::new(),
             rx_timeout: Cell::new(0),
+            relay: Cell::new(0),
+            relay_room: Cell::new(0),
             outbox: Outbox::new(),
             tx_error: Cell::new(0),
             tx_waiter: Waiter::new(),

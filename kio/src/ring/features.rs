@@ -25,7 +25,14 @@ impl Features {
 }
 
 fn try_all() -> std::io::Result<Features> {
-    Ok(Features { recv_cap: recv_cap()?, direct: direct()?, set_len: set_len()? })
+    let recv_cap = recv_cap()?;
+    Ok(Features { recv_cap, bundle: bundle(recv_cap), direct: direct()?, set_len: set_len()? })
+}
+
+/// Whether bundles can be trusted. They stand on the cap; where they cannot be tried (no loopback, or
+/// a descriptor is short) they are not used.
+fn bundle(recv_cap: bool) -> bool {
+    recv_cap && super::bundle::bundle().unwrap_or(false)
 }
 
 /// Whether a file that is closed in the table is let go while an older operation on the table waits.
@@ -90,6 +97,9 @@ pub struct Probe {
     pub ring_fd: bool,
     /// A receive window by a cap in bytes (6.18); without it kio cancels and re-arms.
     pub recv_cap: bool,
+    /// A receive that fills several buffers at once and tells it right (6.18), for relays; without it
+    /// they take one buffer a completion.
+    pub bundle: bool,
     /// A closed slot of the file table lets its file go at once (6.13); without it kio keeps sockets as
     /// ordinary descriptors.
     pub direct: bool,
@@ -126,6 +136,7 @@ pub fn probe() -> Result<Probe> {
     let mut ops = io_uring::Probe::new();
     let known = plain.submitter().register_probe(&mut ops).is_ok();
     let lacks_sockets = known && !ops.is_supported(super::Opcode::Shutdown as u8);
+    let has_cap = recv_cap().unwrap_or(false);
     Ok(Probe {
         release: release(),
         defer_taskrun: accepts(|b| {
@@ -135,7 +146,8 @@ pub fn probe() -> Result<Probe> {
             b.setup_no_sqarray();
         }),
         ring_fd: plain.submitter().register_ring_fd().is_ok(),
-        recv_cap: recv_cap().unwrap_or(false),
+        recv_cap: has_cap,
+        bundle: bundle(has_cap),
         direct: direct().unwrap_or(false),
         set_len: set_len().unwrap_or(false),
         missing: if lacks_sockets { &["shutdown"] } else { &[] },
@@ -151,6 +163,7 @@ impl fmt::Display for Probe {
         writeln!(f, "registered ring    (5.18) {}", yes(self.ring_fd))?;
         writeln!(f, "direct descriptors (6.13) {}", yes(self.direct))?;
         writeln!(f, "receive cap        (6.18) {}", yes(self.recv_cap))?;
+        writeln!(f, "bundles            (6.18) {}", yes(self.bundle))?;
         writeln!(f, "set a file's length (6.9) {}", yes(self.set_len))?;
         write!(f, "missing operations        ")?;
         if self.missing.is_empty() { f.write_str("none") } else { write!(f, "{:?}", self.missing) }

@@ -5,6 +5,8 @@
 //! may or may not do is found out by [`features`] by trying it, never by a version number.
 
 #[cfg(feature = "std")]
+mod bundle;
+#[cfg(feature = "std")]
 mod features;
 #[cfg(feature = "tls")]
 #[cfg_attr(not(test), allow(dead_code, reason = "the TLS streams come"))]
@@ -34,6 +36,8 @@ pub(crate) use uring::{Ring, Wait};
 pub(crate) struct Features {
     /// A multishot receive stops after a number of bytes (6.18).
     pub(crate) recv_cap: bool,
+    /// One completion may tell of several buffers, within the cap, and tells it right (6.18).
+    pub(crate) bundle: bool,
     /// A slot of the fixed-file table that is closed lets its file go at once (6.13). Before, the file
     /// stays until every older operation on the table has ended, which an idle receive never does:
     /// there kio keeps sockets as ordinary descriptors.
@@ -43,5 +47,6 @@ pub(crate) struct Features {
 }
 
 impl Features {
-    pub(crate) const NONE: Self = Self { recv_cap: false, direct: false, set_len: false };
+    pub(crate) const NONE: Self =
+        Self { recv_cap: false, bundle: false, direct: false, set_len: false };
 }

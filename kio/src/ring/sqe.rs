@@ -54,6 +54,7 @@ pub(crate) const FLAGS_USED: u8 = FIXED_FILE | BUFFER_SELECT;
 pub(crate) const FLAGS_TO_PEERS: u8 = CQE_SKIP_SUCCESS;
 
 const RECV_MULTISHOT: u16 = 1 << 1;
+const RECVSEND_BUNDLE: u16 = 1 << 4;
 const POLL_ADD_MULTI: u32 = 1 << 0;
 const POLLIN: u32 = 1;
 const SOCK_CLOEXEC: u32 = 0o2_000_000;
@@ -138,6 +139,14 @@ impl Sqe {
             sqe.ioprio |= RECV_MULTISHOT;
             sqe.file_index = cap;
         }
+        sqe
+    }
+
+    /// A multishot receive whose completions may each fill several buffers: the first is named, the
+    /// bytes of all are told. `cap` bounds all of it.
+    pub(crate) const fn recv_bundle(file: File, cap: u32) -> Self {
+        let mut sqe = Self::recv(file, true, cap);
+        sqe.ioprio |= RECVSEND_BUNDLE;
         sqe
     }
 
@@ -314,6 +323,11 @@ impl Sqe {
     #[cfg(test)]
     pub(crate) fn is_multishot(&self) -> bool {
         self.ioprio & RECV_MULTISHOT != 0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_bundle(&self) -> bool {
+        self.ioprio & RECVSEND_BUNDLE != 0
     }
 
     pub(crate) const fn tagged(mut self, user_data: u64) -> Self {

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 /// A moment of the monotonic clock, in nanoseconds since some start (boot, on Linux).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub struct Instant(pub(super) u64);
+pub struct Instant(pub(crate) u64);
 
 impl Instant {
     /// This moment. One read of the clock, without a system call where the vDSO has it.

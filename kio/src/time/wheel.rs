@@ -66,7 +66,7 @@ impl Timers {
     }
 
     /// Puts a timer on the wheel, to fire at `deadline` (nanoseconds) or a tick later.
-    pub(super) fn set(
+    pub(crate) fn set(
         &'static self,
         node: Pin<&WaitNode>,
         deadline: u64,

@@ -1,0 +1,128 @@
+//! Relaying: received buffers move from one socket's queue into another's outbox as they are, and are
+//! sent gathered; no byte is copied, and each buffer goes back to the ring once it is sent.
+//!
+//! While a socket is relayed from, its receives are bundles where the kernel tells those right, and
+//! its window is the relay's: it counts what is queued and what is on its way out together, so a peer
+//! that does not read stops its sender, and holds no more of the store than that.
+
+use super::Io;
+use super::socket::{Socket, State, flag, recv_op, send_op};
+use crate::error::{Error, Result};
+
+/// How receiving goes on in one way of a relay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Intake {
+    /// More comes, or a buffer for it is waited for: the receiver is woken.
+    Open,
+    /// The window is full: it goes on when a send has completed.
+    Full,
+    /// The peer has ended its side, and all of it was handed on.
+    Ended,
+}
+
+impl Io {
+    /// Begins to relay from a socket, which may hold so many buffers.
+    pub(crate) fn relay_from(&self, at: u32, window: u16) {
+        self.socket(at).relay.set(window.max(1));
+    }
+
+    /// Ends that. A receive in the kernel goes on, and fills the socket's queue.
+    pub(crate) fn relay_over(&self, at: u32) {
+        self.socket(at).relay.set(0);
+    }
+
+    /// Buffers that an outbox holds at most.
+    pub(crate) fn outbox_size(&self) -> u16 {
+        self.outbox.get()
+    }
+
+    /// Moves what `from` has received into the outbox of `to`, as far as the window goes, and sends it.
+    /// Returns the bytes.
+    #[inline]
+    pub(crate) fn hand_on(&self, from: &'static Socket, to_at: u32, to: &'static Socket) -> u64 {
+        if from.rx_head.get() == 0 {
+            return 0;
+        }
+        let most = from.relay.get().min(self.outbox.get());
+        let mut moved = 0;
+        while to.outbox.len.get() < most
+            && let Some((index, header)) = self.pop_received(from)
+        {
+            let (start, len) = (header.start.get() as usize, header.len.get() as usize);
+            header.account.set(to.account(to_at));
+            self.push_entry(to_at, to, self.bufs.addr(index).wrapping_add(start), len, index + 1);
+            moved += len as u64;
+        }
+        to.unset(flag::JOINABLE);
+        self.start_send(to_at, to);
+        moved
+    }
+
+    /// Receives on, as far as the window goes, once all that was received is handed on.
+    #[inline]
+    pub(crate) fn take_in(&self, at: u32, from: &'static Socket, to: &Socket) -> Result<Intake> {
+        if from.rx_head.get() != 0 {
+            return Ok(Intake::Full);
+        }
+        if self.is_busy(recv_op(at)) || from.has(flag::STARVED) {
+            return Ok(Intake::Open);
+        }
+        if from.rx_error.get() != 0 {
+            return Err(from.error_of("receive", from.rx_error.get()));
+        }
+        if from.has(flag::EOF) {
+            return Ok(Intake::Ended);
+        }
+        if from.state.get() != State::Open {
+            return Err(Error::Stopped);
+        }
+        let window = from.relay.get().max(1);
+        let room = window.saturating_sub(to.outbox.len.get());
+        // By halves of the window: one is received while the other is sent.
+        if room < window.div_ceil(2) {
+            return Ok(Intake::Full);
+        }
+        from.relay_room.set(room);
+        if self.starved.is_empty() {
+            self.arm(at, from);
+        } else {
+            // Others wait for buffers: behind them, or who is busy would take all that come back.
+            self.join_starved(at, from);
+        }
+        Ok(Intake::Open)
+    }
+
+    /// Stops receiving for a way whose other end takes nothing any more, and lets go of what came.
+    pub(crate) fn give_up_intake(&self, at: u32) {
+        self.leave_starved(at);
+        self.cancel(recv_op(at));
+        self.drop_received(at);
+    }
+
+    /// Milliseconds since either socket moved a byte, or since `begun`.
+    pub(crate) fn relay_idle_ms(&self, begun: u32, a: &Socket, b: &Socket) -> u32 {
+        let since = |then: u32| self.now_ms.get().wrapping_sub(then);
+        // Stamps from before a relay began, or of a clock behind this turn's, say nothing.
+        let since = |then| if (since(then) as i32) < 0 { 0 } else { since(then) };
+        since(begun).min(since(a.moved.get())).min(since(b.moved.get()))
+    }
+
+    /// Whether a send of the socket is queued or in the kernel.
+    pub(crate) fn is_sending(&self, at: u32) -> bool {
+        self.is_busy(send_op(at))
+    }
+}
+
+impl Socket {
+    /// Whoever polls is woken when something is received.
+    #[inline]
+    pub(crate) fn on_received(&self, io: &Io, cx: &core::task::Context<'_>) {
+        self.rx_waiter.register(io.tasks(), cx);
+    }
+
+    /// Whoever polls is woken when a send has completed.
+    #[inline]
+    pub(crate) fn on_sent(&self, io: &Io, cx: &core::task::Context<'_>) {
+        self.tx_waiter.register(io.tasks(), cx);
+    }
+}
