@@ -65,6 +65,10 @@ impl Kind {
             Self::Install => Op::Install,
             Self::Shutdown => Op::Shutdown,
             Self::Close => Op::Close,
+            #[cfg(feature = "tls")]
+            Self::RecvRecord => Op::Recv,
+            #[cfg(feature = "tls")]
+            Self::SendRecord => Op::Send,
         }
     }
 }
