@@ -48,6 +48,7 @@
 //! | a pool beside other threads, or in a test | [`Handle`], of `start` and `start_when_free` |
 //! | to know what happens | [`Core::stats`], [`Core::usage`], the same of [`Handle`]; `on_error` and its [`Failure`] |
 //! | the same for Prometheus, over HTTP | [`metrics::serve`], which `listen` takes; [`metrics::Page`] for numbers of one's own |
+//! | log lines that hold up no worker | [`logger::Logger`], behind the `log` facade |
 //! | to know what this kernel gives | [`probe`] |
 //! | to know why it did not start | [`StartError`]: each text tells the remedy |
 //!
@@ -92,6 +93,7 @@ struct Readme;
 mod buf;
 mod error;
 pub mod fs;
+pub mod logger;
 pub mod metrics;
 pub mod net;
 mod op;

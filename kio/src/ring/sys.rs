@@ -14,6 +14,14 @@ pub(crate) fn monotonic() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Microseconds of the system's clock since 1970.
+pub(crate) fn realtime_micros() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is valid for writing; this clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut now) };
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
+}
+
 /// The calling thread's number.
 pub(crate) fn thread() -> i32 {
     rustix::thread::gettid().as_raw_pid()

@@ -1,10 +1,12 @@
 //! Models of what threads do to a sleeping worker (foreign wakes, and the park handshake), of calls and
-//! the slots in which they cross (`calls`), and of what tasks of several workers meet at (`sync`). The
-//! code under test is kio's own files.
+//! the slots in which they cross (`calls`), of what tasks of several workers meet at (`sync`), and of
+//! the ring of log records (`logger`). The code under test is kio's own files.
 #![cfg(loom)]
 
 #[cfg(test)]
 mod calls;
+#[cfg(test)]
+mod logger;
 #[path = "../../../kio/src/task/remote.rs"]
 mod remote;
 #[path = "../../../kio/src/task/call/slot.rs"]
