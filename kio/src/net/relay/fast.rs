@@ -32,10 +32,11 @@ pub(super) fn pair(a: Option<SocketRef>, b: Option<SocketRef>) -> Option<Pair> {
 /// ```text
 ///         first poll      end of stream, all handed on       all sent            shut down
 ///  Begins ----1----> On -----------------2--------------> Ending ---3---> Shutting ---4---> Done
-///                     \---- 5: its receiver takes nothing any more (from Ending and Shutting too) ---> Failed
+///                     |\--- 5: its sender is gone ---> Cut(error) ---6: all sent or refused---\
+///                     \---- 7: its receiver takes nothing any more (later, too) --------> Failed(error)
 /// ```
 ///
-/// All of it in [`Way::go_on`], but 5 in [`go_on`].
+/// All of it in [`Way::go_on`], but 5 and 7 in [`go_on`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Begins,
@@ -43,6 +44,7 @@ enum State {
     Ending,
     Shutting,
     Done,
+    Cut(Error),
     Failed(Error),
 }
 
@@ -163,12 +165,22 @@ fn go_on(
     for i in 0..2 {
         // A reset of the receiver shows at once where the other direction receives from it.
         let watched = ways[1 - i].state == State::On;
-        if let Err(failed) = ways[i].go_on(io, window, watched, cx) {
-            if !failed.sending {
-                return Poll::Ready(Err(failed.error));
-            }
+        if let Err(Failed { error, sending }) = ways[i].go_on(io, window, watched, cx) {
             io.give_up_intake(ways[i].from);
-            ways[i].state = State::Failed(failed.error);
+            if sending {
+                // What that peer has said may still be delivered.
+                ways[i].state = State::Failed(error);
+            } else {
+                // What this one said before is; nothing reaches it any more.
+                ways[i].state = State::Cut(error);
+                if ways[1 - i].state != State::Done {
+                    io.give_up_intake(ways[1 - i].from);
+                    ways[1 - i].state = State::Failed(error);
+                }
+                if let Err(failed) = ways[i].go_on(io, window, false, cx) {
+                    ways[i].state = State::Failed(failed.error);
+                }
+            }
         }
     }
     match (ways[0].state, ways[1].state) {
@@ -216,6 +228,12 @@ impl Way {
                 None => to.on_sent(io, cx),
                 Some(Ok(()) | Err(Error::WriteClosed)) => self.state = State::Shutting,
                 Some(Err(error)) => return Err(Failed::sending(error)),
+            }
+        }
+        if let State::Cut(error) = self.state {
+            match io.flushed(self.to, to) {
+                None => to.on_sent(io, cx),
+                Some(_) => self.state = State::Failed(error),
             }
         }
         if self.state == State::Shutting

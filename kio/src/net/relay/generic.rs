@@ -25,18 +25,30 @@ pub(super) async fn one_way(
     to: &mut impl SendHalf,
     bytes: &Cell<u64>,
 ) -> Ended {
-    'more: while let Some(first) = from.recv().await.map_err(Failed::receiving)? {
-        push(to, first, bytes).await?;
+    let ended = 'all: loop {
+        match from.recv().await {
+            Ok(Some(buf)) => push(to, buf, bytes).await?,
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
         // What has arrived besides goes with it.
         while let Some(received) = now(from.recv()).await {
-            match received.map_err(Failed::receiving)? {
-                Some(buf) => push(to, buf, bytes).await?,
-                None => break 'more,
+            match received {
+                Ok(Some(buf)) => push(to, buf, bytes).await?,
+                Ok(None) => break 'all Ok(()),
+                Err(error) => break 'all Err(error),
             }
         }
         to.flush().await.map_err(Failed::sending)?;
+    };
+    match ended {
+        Ok(()) => to.shutdown().await.map_err(Failed::sending),
+        Err(error) => {
+            // What was said before is delivered; that error tells more than this one's.
+            let _ = to.flush().await;
+            Err(Failed::receiving(error))
+        }
     }
-    to.shutdown().await.map_err(Failed::sending)
 }
 
 async fn push(to: &mut impl SendHalf, buf: Buf, bytes: &Cell<u64>) -> Ended {

@@ -97,8 +97,8 @@ impl From<RelayError> for Error {
 /// Buffers of the store are handed over: nothing is copied. Each direction holds at most its window
 /// of them, so one slow peer stops its sender and not the others.
 ///
-/// When one peer takes nothing any more (a reset), what it had sent is still delivered to the other;
-/// then the relay ends with that error. Close both streams after any error.
+/// When one peer is gone (a reset), what it had sent is still delivered to the other, and then the
+/// relay ends with that error. Close both streams after any error.
 ///
 /// Between TCP streams the streams' own receive and send timeouts do not count: use
 /// [`relay_with`] and its timeouts.
