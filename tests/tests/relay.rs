@@ -675,12 +675,12 @@ fn many_streams_share_the_buffers() {
 /// on their way there, none could come back.
 #[test]
 fn with_four_buffers_neither_direction_starves() {
-    echo_many!(Tiny, 8, scaled(1 << 20));
+    echo_many!(Tiny, 8, scaled(12 << 20));
 }
 
 #[test]
 fn with_two_buffers_neither_direction_starves() {
-    echo_many!(Two, 6, scaled(1 << 20));
+    echo_many!(Two, 6, scaled(12 << 20));
 }
 
 #[test]

@@ -54,6 +54,7 @@ impl Io {
         socket.tx_timer.leave();
         socket.rx_timeout.set(0);
         socket.relay.set(0);
+        socket.relay_back.set(0);
         socket.tx_timeout.set(0);
         socket.peer.clear();
         socket.local.clear();
@@ -100,7 +101,7 @@ impl Io {
         socket.control_waiter.clear();
         self.leave_starved(at);
         self.drop_received(at);
-        self.cancel(recv_op(at));
+        self.cancel_recv(at);
         self.cancel(send_op(at));
         self.cancel(control_op(at));
         if !self.is_busy(send_op(at)) {
@@ -217,7 +218,7 @@ impl Io {
         socket.rx_error.set(libc::ECONNRESET);
         self.leave_starved(at);
         self.drop_received(at);
-        self.cancel(recv_op(at));
+        self.cancel_recv(at);
         self.fail_sends(at, libc::ECONNRESET);
         socket.rx_waiter.wake(self.tasks());
     }

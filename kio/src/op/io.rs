@@ -56,6 +56,8 @@ pub(crate) struct Io {
     pub(super) connect_waiters: WaitList,
     /// Sockets that found no receive buffer, in order.
     pub(super) starved: List,
+    /// Those of them who must be served though the ring stays dry; see `op/relay.rs`.
+    pub(super) thirsty: List,
     /// The loop's turn, for what must have been in the kernel for one.
     pub(crate) turn: Cell<u32>,
     /// Milliseconds of the worker's clock at the start of this turn.
@@ -86,6 +88,7 @@ impl Io {
             socket_waiters: WaitList::new(),
             connect_waiters: WaitList::new(),
             starved: List::new(),
+            thirsty: List::new(),
             turn: Cell::new(0),
             now_ms: Cell::new(0),
         }
@@ -224,6 +227,8 @@ impl Io {
         };
         match kind {
             Kind::Recv => self.recv_completed(at, socket, cqe, buffer),
+            Kind::RecvPoll => self.poll_completed(at, socket),
+            Kind::RecvLent => self.lent_completed(at, socket, cqe.result),
             Kind::Send => self.send_completed(at, socket, cqe.result),
             Kind::Accept => self.accept_completed(at, cqe.result),
             Kind::Install => self.install_completed(at, cqe.result),

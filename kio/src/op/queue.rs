@@ -100,6 +100,8 @@ impl Io {
         let at = index / OPS_A_SOCKET;
         let sqe = match slot.kind.get() {
             Kind::Recv => self.recv_sqe(at),
+            Kind::RecvPoll => Sqe::poll_received(self.file(at)),
+            Kind::RecvLent => self.lent_sqe(at),
             Kind::Send => self.send_sqe(at),
             Kind::Accept => self.accept_sqe(at),
             Kind::Connect => {

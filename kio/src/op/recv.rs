@@ -169,7 +169,7 @@ impl Io {
             // The probe found that it tells bundles right: nothing may follow a gap.
             log::error!("{lost} bytes of a bundle are in no buffer of the ring: the receive fails");
             socket.rx_error.set(libc::EIO);
-            self.cancel(recv_op(at));
+            self.cancel_recv(at);
         }
         if bytes == 0 || !open {
             self.recv_ended(at, cqe.result, open);
@@ -217,7 +217,7 @@ impl Io {
             let count = socket.rx_count.get() + 1;
             socket.rx_count.set(count);
             if more && count >= self.rx_window(socket) {
-                self.cancel(recv_op(at));
+                self.cancel_recv(at);
             }
         }
         socket.rx_waiter.wake(self.tasks());
@@ -332,8 +332,12 @@ impl Io {
         let socket = self.socket(at);
         // One with data to take receives again when that is taken: in line it would only fill its
         // queue past its window, before those who have nothing.
-        if socket.rx_count.get() == 0 {
-            self.join_starved(at, socket);
+        if socket.rx_count.get() > 0 {
+            return;
+        }
+        match socket.relay_back.get() {
+            0 => self.join_starved(at, socket),
+            _ => self.submit(recv_op(at), Kind::RecvPoll),
         }
     }
 
@@ -349,8 +353,9 @@ impl Io {
     pub(super) fn leave_starved(&self, at: u32) {
         let socket = self.socket(at);
         if socket.has(flag::STARVED) {
-            socket.unset(flag::STARVED);
-            self.starved.leave(&self.sockets, at);
+            let line = if socket.has(flag::THIRSTY) { &self.thirsty } else { &self.starved };
+            line.leave(&self.sockets, at);
+            socket.unset(flag::STARVED | flag::THIRSTY);
         }
     }
 
@@ -360,11 +365,13 @@ impl Io {
     #[inline]
     pub(crate) fn feed(&self) {
         self.bufs.refill();
-        if self.starved.is_empty() {
+        if !self.has_starved() {
             return;
         }
-        for _ in 0..self.bufs.in_ring() {
-            let Some(at) = self.starved.first() else {
+        for turn in 0..self.bufs.in_ring() {
+            let lines = [self.starved.first(), self.thirsty.first()];
+            let [first, other] = if turn % 2 == 0 { lines } else { [lines[1], lines[0]] };
+            let Some(at) = first.or(other) else {
                 return;
             };
             self.leave_starved(at);
@@ -373,18 +380,27 @@ impl Io {
             // While the pool stops, who waits between requests looks whether one is there.
             socket.rx_waiter.wake(self.tasks());
         }
+        if self.bufs.in_ring() == 0 {
+            self.quench();
+        }
+    }
+
+    /// Whether somebody waits in line to receive.
+    #[inline]
+    pub(super) fn has_starved(&self) -> bool {
+        !self.starved.is_empty() || !self.thirsty.is_empty()
     }
 
     /// Whether somebody waits in line though the ring has buffers: those before were quiet, and took
     /// none.
     #[inline]
     pub(crate) fn can_feed(&self) -> bool {
-        !self.starved.is_empty() && self.bufs.in_ring() > 0
+        self.has_starved() && self.bufs.in_ring() > 0
     }
 
     /// Whether somebody waits for a buffer.
     #[inline]
     pub(crate) fn is_starved(&self) -> bool {
-        !self.starved.is_empty() || self.bufs.has_waiters()
+        self.has_starved() || self.bufs.has_waiters()
     }
 }

@@ -4,10 +4,22 @@
 //! While a socket is relayed from, its receives are bundles where the kernel tells those right, and
 //! its window is the relay's: it counts what is queued and what is on its way out together, so a peer
 //! that does not read stops its sender, and holds no more of the store than that.
+//!
+//! Were all buffers on their way to servers that read no more before they have written, nothing could
+//! move. So what a relay receives on its way back, to who asked, need not wait for the ring: one that
+//! found it dry waits without a buffer until it is readable, and then is lent one of those that are
+//! kept for tasks, a buffer at a time. That it comes back depends on clients only, and on the `stall`
+//! time where they read nothing.
 
 use super::Io;
+use super::slot::Kind;
 use super::socket::{Socket, State, flag, recv_op, send_op};
 use crate::error::{Error, Result};
+use crate::ring::Sqe;
+
+/// How many of those who may be lent a buffer are looked at a turn.
+const LENDS_A_TURN: u32 = 64;
+const AGAIN: i32 = -libc::EAGAIN;
 
 /// How receiving goes on in one way of a relay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,14 +33,16 @@ pub(crate) enum Intake {
 }
 
 impl Io {
-    /// Begins to relay from a socket, which may hold so many buffers.
-    pub(crate) fn relay_from(&self, at: u32, window: u16) {
+    /// Begins to relay from a socket, which may hold so many buffers; `back` to that one.
+    pub(crate) fn relay_from(&self, at: u32, window: u16, back: Option<u32>) {
         self.socket(at).relay.set(window.max(1));
+        self.socket(at).relay_back.set(back.map_or(0, |to| to + 1));
     }
 
     /// Ends that. A receive in the kernel goes on, and fills the socket's queue.
     pub(crate) fn relay_over(&self, at: u32) {
         self.socket(at).relay.set(0);
+        self.socket(at).relay_back.set(0);
     }
 
     /// Buffers that an outbox holds at most.
@@ -83,8 +97,10 @@ impl Io {
             return Ok(Intake::Full);
         }
         from.relay_room.set(room);
-        if self.starved.is_empty() {
+        if !self.has_starved() {
             self.arm(at, from);
+        } else if from.relay_back.get() > 0 {
+            self.submit(recv_op(at), Kind::RecvPoll);
         } else {
             // Others wait for buffers: behind them, or who is busy would take all that come back.
             self.join_starved(at, from);
@@ -95,8 +111,83 @@ impl Io {
     /// Stops receiving for a way whose other end takes nothing any more, and lets go of what came.
     pub(crate) fn give_up_intake(&self, at: u32) {
         self.leave_starved(at);
-        self.cancel(recv_op(at));
+        self.cancel_recv(at);
         self.drop_received(at);
+    }
+
+    /// Cancels a socket's receive; a buffer lent to one that had not begun comes back.
+    pub(super) fn cancel_recv(&self, at: u32) {
+        if self.cancel(recv_op(at))
+            && let Some(index) = self.socket(at).rx_lent.replace(0).checked_sub(1)
+        {
+            self.bufs.release(index);
+        }
+    }
+
+    // ---- the way back ----
+
+    /// There is something to receive, and a buffer is waited for.
+    #[cold]
+    pub(super) fn poll_completed(&self, at: u32, socket: &'static Socket) {
+        if socket.state.get() != State::Open || socket.has(flag::STALLED) {
+            return;
+        }
+        match socket.relay_back.get() {
+            0 => self.arm(at, socket), // the relay is over
+            _ => self.join_thirsty(at, socket),
+        }
+        socket.rx_waiter.wake(self.tasks());
+    }
+
+    fn join_thirsty(&self, at: u32, socket: &Socket) {
+        if !socket.has(flag::STARVED) {
+            socket.set(flag::STARVED | flag::THIRSTY);
+            socket.starved_at.set(self.now_ms.get());
+            self.thirsty.push(&self.sockets, at);
+        }
+    }
+
+    /// The ring is dry: lends buffers that are kept for tasks, where no task waits for one, to ways
+    /// back that hold none.
+    #[cold]
+    pub(super) fn quench(&self) {
+        for _ in 0..LENDS_A_TURN {
+            let Some(at) = self.thirsty.first().filter(|_| !self.bufs.has_waiters()) else {
+                return;
+            };
+            let socket = self.socket(at);
+            let to = socket.relay_back.get().checked_sub(1);
+            if to.is_some_and(|to| self.socket(to).outbox.len.get() > 0) {
+                // Its client is slow: the next one's turn.
+                self.thirsty.leave(&self.sockets, at);
+                self.thirsty.push(&self.sockets, at);
+                continue;
+            }
+            let Some(index) = self.bufs.take() else { return };
+            self.leave_starved(at);
+            socket.rx_lent.set(index + 1);
+            self.submit(recv_op(at), Kind::RecvLent);
+        }
+    }
+
+    pub(super) fn lent_sqe(&self, at: u32) -> Sqe {
+        let index = self.socket(at).rx_lent.get() - 1;
+        // SAFETY: the socket holds the buffer until the completion, and nobody else does.
+        unsafe { Sqe::recv_into(self.file(at), self.bufs.addr(index) as u64, self.bufs.size()) }
+    }
+
+    #[cold]
+    pub(super) fn lent_completed(&self, at: u32, socket: &'static Socket, result: i32) {
+        let Some(index) = socket.rx_lent.replace(0).checked_sub(1) else { return };
+        let open = socket.state.get() == State::Open && !socket.has(flag::STALLED);
+        if open && result > 0 {
+            return self.queue_received(at, socket, index, result as u32, false);
+        }
+        self.bufs.release(index);
+        match result {
+            AGAIN if open => self.submit(recv_op(at), Kind::RecvPoll),
+            result => self.recv_ended(at, result, open),
+        }
     }
 
     /// Milliseconds since either socket moved a byte, or since `begun`.

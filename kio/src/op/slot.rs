@@ -39,6 +39,10 @@ pub(crate) enum State {
 pub(crate) enum Kind {
     None = 0,
     Recv,
+    /// Waits until there is something to receive, without a buffer.
+    RecvPoll,
+    /// One receive of what is there into a buffer that the socket was lent.
+    RecvLent,
     Send,
     Accept,
     Connect,
@@ -58,7 +62,7 @@ impl Kind {
     pub(super) const fn counted(self) -> Op {
         match self {
             Self::None => Op::None,
-            Self::Recv => Op::Recv,
+            Self::Recv | Self::RecvPoll | Self::RecvLent => Op::Recv,
             Self::Send => Op::Send,
             Self::Accept => Op::Accept,
             Self::Connect => Op::Connect,

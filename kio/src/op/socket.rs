@@ -62,6 +62,8 @@ pub(super) mod flag {
     pub const NOTIFY: u16 = 1 << 13;
     /// The receive in the kernel may fill several buffers a completion.
     pub const BUNDLE: u16 = 1 << 14;
+    /// Of the starved, on the list of those who may be lent a buffer.
+    pub const THIRSTY: u16 = 1 << 15;
 }
 
 /// One socket slot; all zero while free, but for the generation.
@@ -90,6 +92,10 @@ pub(crate) struct Socket {
     pub(super) relay: Cell<u16>,
     /// How many of those the next receive may fill.
     pub(super) relay_room: Cell<u16>,
+    /// Where it is relayed to (+ 1), if that is a relay's way back; else 0.
+    pub(super) relay_back: Cell<u32>,
+    /// The buffer (+ 1) that it was lent to receive in; the kernel writes it until the completion.
+    pub(super) rx_lent: Cell<u32>,
 
     pub(super) outbox: Outbox,
     pub(super) tx_error: Cell<i32>,
@@ -140,6 +146,8 @@ impl Socket {
             rx_timeout: Cell::new(0),
             relay: Cell::new(0),
             relay_room: Cell::new(0),
+            relay_back: Cell::new(0),
+            rx_lent: Cell::new(0),
             outbox: Outbox::new(),
             tx_error: Cell::new(0),
             tx_waiter: Waiter::new(),

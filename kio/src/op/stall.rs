@@ -6,6 +6,7 @@
 //! then and hold its replies for ever.
 
 use super::Io;
+use super::list::List;
 use super::socket::{State, flag, send_op};
 
 /// After a stall those who hold buffers have this part of its time, for as long as others still wait:
@@ -18,7 +19,8 @@ impl Io {
         let since = |then: u32| self.now_ms.get().wrapping_sub(then);
         // The clock of this turn may be behind the one that a task saw: not yet is no long time.
         let since = |then| if (since(then) as i32) < 0 { 0 } else { since(then) };
-        let received = self.starved.first().map(|at| since(self.socket(at).starved_at.get()));
+        let first_of = |line: &List| line.first().map(|at| since(self.socket(at).starved_at.get()));
+        let received = first_of(&self.starved).max(first_of(&self.thirsty));
         let own = self.bufs.first_wait().map(since);
         received.max(own).unwrap_or(0)
     }

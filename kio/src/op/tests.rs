@@ -198,6 +198,19 @@ impl World {
     }
 
     fn complete_recv(&mut self, i: usize, sqe: Sqe, how: u8) {
+        if !sqe.selects_buffer() {
+            // Into a buffer that the socket was lent.
+            self.kernel.remove(i);
+            let result = match how % 5 {
+                0 => sqe.bytes() as i32,
+                1 => 100,
+                2 => -11,
+                3 => -104,
+                _ => 0,
+            };
+            self.io.complete(Cqe::made(sqe.user_data, result, None, false));
+            return;
+        }
         let multishot = sqe.is_multishot();
         if sqe.is_bundle() && how >= 100 {
             let short = if how.is_multiple_of(4) { u32::from(how) + 1 } else { 0 };
@@ -343,7 +356,7 @@ impl World {
     fn relay(&self, at: u32, to_at: u32) {
         let cx = Context::from_waker(Waker::noop());
         let (from, to) = (self.io.socket(at), self.io.socket(to_at));
-        self.io.relay_from(at, 2);
+        self.io.relay_from(at, 2, to_at.is_multiple_of(2).then_some(to_at));
         if to.writable().is_ok() {
             self.io.hand_on(from, to_at, to);
             if self.io.take_in(at, from, to).is_ok() {
@@ -554,6 +567,44 @@ fn a_bundle_gives_every_buffer_and_every_byte() {
         lens.push(buf.len());
     }
     assert_eq!(lens, [100, SIZE, 7]);
+    world.end();
+}
+
+#[test]
+fn a_way_back_is_lent_a_buffer_when_the_ring_stays_dry() {
+    let mut world = World::new(true);
+    let (at, to) = (world.connected(), world.connected());
+    world.io.relay_from(at, 2, Some(to));
+    let (from, out) = (world.io.socket(at), world.io.socket(to));
+    assert!(world.io.take_in(at, from, out).is_ok());
+    world.pump(10);
+    let recv = world.kernel.iter().position(|sqe| sqe.opcode == Opcode::Recv);
+    let recv = world.kernel.remove(recv.expect("a receive is armed"));
+    // All that the ring may have goes elsewhere, and stays there.
+    let other = world.connected();
+    world.receive_pending(other);
+    let hog = world.kernel.iter().position(|sqe| sqe.opcode == Opcode::Recv).expect("armed");
+    while let Some(id) = world.take_buffer() {
+        world.io.complete(Cqe::made(world.kernel[hog].user_data, 4096, Some(id), true));
+        while let Some(buf) = world.io.receive(other) {
+            world.held.push(buf);
+        }
+        world.io.feed();
+    }
+    world.io.complete(Cqe::made(recv.user_data, -105, None, false));
+    world.io.feed();
+    world.pump(10);
+    let poll = world.kernel.iter().position(|sqe| sqe.opcode == Opcode::PollAdd);
+    let poll = world.kernel.remove(poll.expect("it waits until there is something"));
+    world.io.complete(Cqe::made(poll.user_data, 1, None, false));
+    world.io.feed();
+    world.pump(10);
+    let lent =
+        world.kernel.iter().position(|sqe| sqe.opcode == Opcode::Recv && !sqe.selects_buffer());
+    let lent = world.kernel.remove(lent.expect("it receives into a buffer of the reserve"));
+    world.io.complete(Cqe::made(lent.user_data, 7, None, false));
+    world.check();
+    assert_eq!(world.io.hand_on(from, to, out), 7);
     world.end();
 }
 

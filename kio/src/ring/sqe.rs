@@ -58,6 +58,7 @@ const RECVSEND_BUNDLE: u16 = 1 << 4;
 const POLL_ADD_MULTI: u32 = 1 << 0;
 const POLLIN: u32 = 1;
 const SOCK_CLOEXEC: u32 = 0o2_000_000;
+const MSG_DONTWAIT: u32 = 0x40;
 const MSG_WAITALL: u32 = 0x100;
 const MSG_NOSIGNAL: u32 = 0x4000;
 
@@ -147,6 +148,26 @@ impl Sqe {
     pub(crate) const fn recv_bundle(file: File, cap: u32) -> Self {
         let mut sqe = Self::recv(file, true, cap);
         sqe.ioprio |= RECVSEND_BUNDLE;
+        sqe
+    }
+
+    /// One receive of what is there into the memory at `addr`; EAGAIN where nothing is.
+    ///
+    /// # Safety
+    /// What it points to stays valid and unmoved, and nobody else's, until the operation's terminal
+    /// completion.
+    pub(crate) const unsafe fn recv_into(file: File, addr: u64, len: u32) -> Self {
+        let mut sqe = Self::on(Opcode::Recv, file);
+        sqe.addr = addr;
+        sqe.len = len;
+        sqe.op_flags = MSG_DONTWAIT;
+        sqe
+    }
+
+    /// Completes once, when a socket has something to receive, its end or an error among it.
+    pub(crate) const fn poll_received(file: File) -> Self {
+        let mut sqe = Self::on(Opcode::PollAdd, file);
+        sqe.op_flags = POLLIN;
         sqe
     }
 
@@ -323,6 +344,11 @@ impl Sqe {
     #[cfg(test)]
     pub(crate) fn is_multishot(&self) -> bool {
         self.ioprio & RECV_MULTISHOT != 0
+    }
+
+    #[cfg(test)]
+    pub(crate) fn selects_buffer(&self) -> bool {
+        self.flags & BUFFER_SELECT != 0
     }
 
     #[cfg(test)]

@@ -52,6 +52,8 @@ enum State {
 struct Way {
     from: u32,
     to: u32,
+    /// It leads to who asked.
+    back: bool,
     state: State,
     moved: u64,
 }
@@ -86,12 +88,14 @@ pin_project! {
 impl Relay {
     pub(super) fn both(pair: Pair, options: RelayOptions) -> Self {
         let Pair { a, b, .. } = pair;
-        Self::new(pair, options, [Way::new(a, b, State::Begins), Way::new(b, a, State::Begins)])
+        let ways = [Way::new(a, b, false, State::Begins), Way::new(b, a, true, State::Begins)];
+        Self::new(pair, options, ways)
     }
 
     pub(super) fn one_way(pair: Pair, options: RelayOptions) -> Self {
         let Pair { a, b, .. } = pair;
-        Self::new(pair, options, [Way::new(a, b, State::Begins), Way::new(a, b, State::Done)])
+        let ways = [Way::new(a, b, false, State::Begins), Way::new(a, b, false, State::Done)];
+        Self::new(pair, options, ways)
     }
 
     fn new(pair: Pair, options: RelayOptions, ways: [Way; 2]) -> Self {
@@ -192,8 +196,8 @@ fn go_on(
 }
 
 impl Way {
-    fn new(from: u32, to: u32, state: State) -> Self {
-        Self { from, to, state, moved: 0 }
+    fn new(from: u32, to: u32, back: bool, state: State) -> Self {
+        Self { from, to, back, state, moved: 0 }
     }
 
     /// Hands on what there is, and waits for what is missing.
@@ -202,7 +206,8 @@ impl Way {
         let (from, to) = (io.socket(self.from), io.socket(self.to));
         if self.state == State::Begins {
             let most = io.outbox_size();
-            io.relay_from(self.from, if window == 0 { most } else { window.min(most) });
+            let window = if window == 0 { most } else { window.min(most) };
+            io.relay_from(self.from, window, self.back.then_some(self.to));
             io.start_flush(self.to); // what was pushed before
             self.state = State::On;
         }
