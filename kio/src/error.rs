@@ -43,6 +43,9 @@ pub enum Error {
     },
     /// A start-up failure.
     Start(StartError),
+    /// A TLS handshake or connection failed.
+    #[cfg(feature = "tls")]
+    Tls(crate::tls::TlsError),
     /// An error of the user's own.
     Other(&'static str),
 }
@@ -149,12 +152,14 @@ impl Error {
     }
 
     /// Whether this is what a service meets every day and counts without a word: a peer that
-    /// reset or vanished, a timeout, a stop.
+    /// reset or vanished, a timeout, a stop; with TLS, whatever any client can cause.
     pub fn is_routine(&self) -> bool {
         match self {
             Self::Stopped | Self::TimedOut | Self::Stalled | Self::WriteCut => true,
             // EPIPE, ECONNABORTED, ECONNRESET, ENOTCONN, ETIMEDOUT
             Self::Os { errno, .. } => matches!(errno, 32 | 103 | 104 | 107 | 110),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.is_routine(),
             _ => false,
         }
     }
@@ -201,6 +206,8 @@ impl fmt::Display for Error {
                 describe_errno(*errno, f)
             }
             Self::Start(start) => fmt::Display::fmt(start, f),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => fmt::Display::fmt(tls, f),
             Self::Other(text) => f.write_str(text),
         }
     }
@@ -342,6 +349,8 @@ impl From<Error> for std::io::Error {
         match error {
             Error::TimedOut => std::io::ErrorKind::TimedOut.into(),
             Error::EndOfFile => std::io::ErrorKind::UnexpectedEof.into(),
+            #[cfg(feature = "tls")]
+            Error::Tls(tls) => tls.kind().into(),
             Error::Misaligned { .. } => std::io::ErrorKind::InvalidInput.into(),
             Error::WriteClosed | Error::WriteCut => std::io::ErrorKind::BrokenPipe.into(),
             Error::Stalled => std::io::ErrorKind::ConnectionReset.into(),

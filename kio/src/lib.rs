@@ -85,6 +85,10 @@ extern crate std;
 #[cfg(all(test, feature = "tls"))]
 extern crate self as kio;
 
+// For TLS alone: rustls' handshakes allocate.
+#[cfg(feature = "tls")]
+extern crate alloc;
+
 /// The README's code, compiled and run as this crate's.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
@@ -103,6 +107,8 @@ pub mod sync;
 mod task;
 mod text;
 pub mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod worker;
 
 pub use buf::{Buf, BufMut, NoRoom};

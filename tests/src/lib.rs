@@ -1,6 +1,9 @@
 //! What kio's tests share: counts that shrink on slow machines, clients that cannot hang for ever,
 //! futures that are given up after so many polls, and tests that run again in a process of their own.
 
+#[cfg(feature = "tls")]
+pub mod tls;
+
 use std::future::Future;
 use std::net::{SocketAddr, TcpStream};
 use std::pin::{Pin, pin};

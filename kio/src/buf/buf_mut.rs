@@ -105,6 +105,25 @@ impl BufMut {
         n
     }
 
+    /// The bytes in view, and the room behind them to be written; [`BufMut::fill`] then takes what
+    /// was into view.
+    #[cfg(feature = "tls")]
+    pub(crate) fn parts_mut(&mut self) -> (&mut [u8], &mut [u8]) {
+        let from = self.store.addr(self.index).wrapping_add(self.start as usize);
+        let whole = (self.store.size() - self.start) as usize;
+        let len = self.len();
+        // SAFETY: from `start` on it is inside the buffer, which only this handle holds; the store's
+        // memory is a static of zeroes, so whatever is there is initialised.
+        unsafe { core::slice::from_raw_parts_mut(from, whole) }.split_at_mut(len)
+    }
+
+    /// Takes the first `n` bytes of the room at the end into view.
+    #[cfg(feature = "tls")]
+    pub(crate) fn fill(&mut self, n: usize) {
+        assert!(n <= self.spare(), "filled {n} bytes of {}", self.spare());
+        self.end += n as u32;
+    }
+
     /// Takes the first `n` bytes off the front.
     ///
     /// # Panics

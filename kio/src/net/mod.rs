@@ -16,6 +16,8 @@ mod resolve;
 mod send;
 mod stream;
 mod tcp;
+#[cfg(feature = "tls")]
+mod under;
 
 pub use crate::op::Out;
 pub use addr::ToAddr;
@@ -28,4 +30,6 @@ pub use relay::{
     RelayError, RelayOptions, Relayed, relay, relay_one_way, relay_one_way_with, relay_with,
 };
 pub use stream::{RecvHalf, SendHalf, Stream};
+#[cfg(feature = "tls")]
+pub(crate) use tcp::Socket;
 pub use tcp::{OwnedRecvHalf, OwnedSendHalf, TcpRecvHalf, TcpSendHalf, TcpStream};

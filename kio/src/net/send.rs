@@ -78,7 +78,7 @@ impl Future for Send<'_> {
 impl Socket {
     /// Copies bytes into pool buffers of the outbox, behind what was copied before where there is
     /// room.
-    pub(super) async fn push_copy(self, mut bytes: &[u8]) -> Result<()> {
+    pub(crate) async fn push_copy(self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
             let io = &self.core.parts()?.io;
             io.socket(self.at).writable()?;
@@ -107,7 +107,7 @@ impl Socket {
         Ok(())
     }
 
-    async fn within_timeout<F: Future>(self, future: F) -> Result<F::Output> {
+    pub(crate) async fn within_timeout<F: Future>(self, future: F) -> Result<F::Output> {
         match self.core.parts()?.io.socket(self.at).send_limit() {
             None => Ok(future.await),
             Some((_, span)) => self.core.timeout(span, future).await.map_err(|_| Error::TimedOut),

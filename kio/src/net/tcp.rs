@@ -17,8 +17,8 @@ use crate::op::Out;
 
 /// A socket slot of a worker, named by a handle.
 #[derive(Clone, Copy)]
-pub(super) struct Socket {
-    pub(super) core: Core,
+pub(crate) struct Socket {
+    pub(crate) core: Core,
     pub(super) at: u32,
 }
 
@@ -28,7 +28,7 @@ pub struct SocketRef(pub(super) Socket);
 
 impl Socket {
     #[inline]
-    fn try_push(self, out: Out) -> core::result::Result<(), Out> {
+    pub(crate) fn try_push(self, out: Out) -> core::result::Result<(), Out> {
         let Ok(parts) = self.core.parts() else { return Err(out) };
         let socket = parts.io.socket(self.at);
         if socket.writable().is_err() {
@@ -40,15 +40,15 @@ impl Socket {
     }
 
     /// Gives `future` as long as a receive may wait.
-    #[cfg(feature = "embedded-io-async")]
-    pub(super) async fn within_recv_timeout<F: Future>(self, future: F) -> Result<F::Output> {
+    #[cfg(any(feature = "embedded-io-async", feature = "tls"))]
+    pub(crate) async fn within_recv_timeout<F: Future>(self, future: F) -> Result<F::Output> {
         match self.core.parts()?.io.socket(self.at).recv_limit() {
             None => Ok(future.await),
             Some((_, span)) => self.core.timeout(span, future).await.map_err(|_| Error::TimedOut),
         }
     }
 
-    async fn shutdown(self) -> Result<()> {
+    pub(crate) async fn shutdown(self) -> Result<()> {
         match Send::new(self, None, true).await {
             Ok(()) => {}
             Err(Error::WriteClosed) => return Ok(()),
@@ -104,11 +104,6 @@ macro_rules! receives {
             #[inline]
             pub fn recv_idle(&mut self) -> Recv<'_> {
                 Recv::new(self.socket, true)
-            }
-
-            #[cfg(feature = "embedded-io-async")]
-            pub(super) fn socket(&self) -> Socket {
-                self.socket
             }
 
             /// See [`RecvHalf::recv_into`].
@@ -288,6 +283,20 @@ macro_rules! of_connection {
     };
 }
 
+macro_rules! names_socket {
+    ($feature:meta: $($type:ty),*) => { $(
+        #[cfg($feature)]
+        impl $type {
+            pub(crate) fn socket(&self) -> Socket {
+                self.socket
+            }
+        }
+    )* };
+}
+
+names_socket!(any(feature = "embedded-io-async", feature = "tls"): TcpStream, OwnedRecvHalf);
+names_socket!(feature = "embedded-io-async": TcpRecvHalf<'_>);
+names_socket!(feature = "tls": OwnedSendHalf);
 receives!(TcpStream);
 receives!(TcpRecvHalf<'_>);
 receives!(OwnedRecvHalf);

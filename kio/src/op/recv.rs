@@ -300,6 +300,12 @@ impl Io {
         self.socket(at).rx_head.get() != 0
     }
 
+    /// Whether the peer has ended its side, and everything it sent was taken.
+    #[cfg(feature = "tls")]
+    pub(crate) fn at_end(&self, at: u32) -> bool {
+        self.socket(at).has(flag::EOF) && !self.has_received(at)
+    }
+
     /// Whether nothing has arrived, as far as the kernel was asked: a receive that was pushed in an
     /// earlier turn took what there was.
     pub(crate) fn is_quiet(&self, at: u32) -> bool {

@@ -1,0 +1,79 @@
+//! What a protocol above TCP does with a socket: the stream's own operations, by the handle that
+//! both halves share.
+
+use core::future::poll_fn;
+use core::task::Poll;
+
+use super::recv::Recv;
+use super::send::Send;
+use super::tcp::Socket;
+use crate::buf::Buf;
+use crate::error::Result;
+
+/// How often a send that nobody may wait for is looked at; one turn sends what the system takes.
+const TURNS: u32 = 4;
+
+impl Socket {
+    /// Received bytes; with `idle`, none once the pool stops and nothing has arrived.
+    pub(crate) async fn recv(self, idle: bool) -> Result<Option<Buf>> {
+        Recv::new(self, idle).await
+    }
+
+    /// Sends what was pushed, until the system has it.
+    pub(crate) async fn flush(self) -> Result<()> {
+        Send::new(self, None, true).await
+    }
+
+    /// Begins to send what was pushed.
+    pub(crate) fn start_flush(self) {
+        if let Ok(parts) = self.core.parts() {
+            parts.io.start_flush(self.at);
+        }
+    }
+
+    /// Whether somebody waits for a buffer: what is held back should go out.
+    pub(crate) fn is_short(self) -> bool {
+        self.core.parts().is_ok_and(|parts| parts.io.bufs.has_waiters())
+    }
+
+    /// Bytes of each of the worker's buffers.
+    pub(crate) fn buffer_size(self) -> usize {
+        self.core.parts().map_or(0, |parts| parts.io.bufs.size() as usize)
+    }
+
+    /// Whether the write half still takes bytes.
+    pub(crate) fn writable(self) -> Result<()> {
+        self.core.parts()?.io.socket(self.at).writable()
+    }
+
+    /// Whether the peer has ended its side, and everything it sent was taken.
+    pub(crate) fn at_end(self) -> bool {
+        self.core.parts().is_ok_and(|parts| parts.io.at_end(self.at))
+    }
+
+    /// Sends what was pushed as far as the system takes it within a few turns of the worker. Unlike
+    /// `flush` it waits for nothing, so it disturbs no one who does.
+    pub(crate) async fn flush_some(self) {
+        for _ in 0..TURNS {
+            let Ok(parts) = self.core.parts() else { return };
+            parts.io.start_flush(self.at);
+            if parts.io.flushed(self.at, parts.io.socket(self.at)).is_some() {
+                return;
+            }
+            next_turn().await;
+        }
+    }
+}
+
+/// Lets the worker's loop go round once.
+async fn next_turn() {
+    let mut over = false;
+    poll_fn(|cx| {
+        if core::mem::replace(&mut over, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,47 @@
+//! TLS: rustls' handshakes, then the kernel or rustls for the data.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//! use kio::tls::{Mode, TlsAcceptor, TlsStream, rustls};
+//!
+//! async fn echo(mut conn: TlsStream) -> kio::Result<()> {
+//!     while let Some(data) = conn.recv_idle().await? {
+//!         conn.send(data).await?;
+//!     }
+//!     conn.close().await
+//! }
+//! # async fn of(acceptor: &TlsAcceptor, tcp: kio::net::TcpStream) -> kio::Result<()> {
+//! let conn = acceptor.accept(tcp).await?;
+//! println!("{:?} by {}", conn.info().suite(), conn.data_path());
+//! echo(conn).await
+//! # }
+//! ```
+//!
+//! [`TlsAcceptor`] and [`TlsConnector`] take finished configurations of [`rustls`], which choose
+//! certificates, versions, ciphers, and the provider of cryptography: enable kio's feature `ring` or
+//! `aws-lc-rs`, or bring another. They shake hands on a [`TcpStream`](crate::net::TcpStream) and give
+//! a [`TlsStream`], which has what that has and is a [`net::Stream`](crate::net::Stream).
+//!
+//! # Memory
+//!
+//! Handshakes allocate: rustls does, and kio puts their records together on the heap, at most
+//! 128 KiB a handshake. In user space rustls then allocates each record once, in either direction;
+//! a record that arrives in two received buffers is put together on the heap too, where a connection
+//! keeps the room until it waits in `recv_idle` with nothing begun. All other data is in pool buffers.
+
+mod acceptor;
+#[cfg(feature = "embedded-io-async")]
+mod embedded;
+mod error;
+mod handshake;
+mod hello;
+mod info;
+mod session;
+mod stream;
+mod user;
+
+pub use acceptor::{Mode, TlsAcceptor, TlsConnector};
+pub use error::{Common, Refused, TlsError};
+pub use info::{DataPath, Info, Reason};
+pub use rustls;
+pub use stream::{OwnedRecvHalf, OwnedSendHalf, TlsRecvHalf, TlsSendHalf, TlsStream};

@@ -1,0 +1,190 @@
+//! What tests of TLS share: certificates of every kind, configurations, and plain rustls clients over
+//! std sockets.
+
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+};
+use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::ring::{self, cipher_suite};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedCipherSuite,
+    SupportedProtocolVersion,
+};
+
+use crate::client;
+
+/// The name that certificates are for.
+pub const NAME: &str = "kio.example";
+
+/// A plain TLS client.
+pub type Client = StreamOwned<ClientConnection, TcpStream>;
+
+/// The cipher suites there are, of both versions.
+pub const SUITES: [SupportedCipherSuite; 6] = [
+    cipher_suite::TLS13_AES_128_GCM_SHA256,
+    cipher_suite::TLS13_AES_256_GCM_SHA384,
+    cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+];
+
+/// Versions of TLS, newest first.
+pub const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+
+/// Who issues certificates, and whom the other side trusts.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    root: CertificateDer<'static>,
+}
+
+/// A certificate with its key.
+pub struct Identity {
+    /// The certificate, then what it takes to get to the root (nothing).
+    pub chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key.clone_key() }
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Authority {
+    /// A new one.
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "the authority of the tests");
+        let key = KeyPair::generate().expect("a key");
+        let root = params.self_signed(&key).expect("a certificate").der().clone();
+        Self { issuer: Issuer::new(params, key), root }
+    }
+
+    /// A certificate for that name, for servers and clients, as `change` wants it.
+    pub fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let mut params = CertificateParams::new([name.to_string()]).expect("a name");
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        change(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Identity { chain: vec![cert.der().clone()], key }
+    }
+
+    /// A certificate for that name.
+    pub fn issue(&self, name: &str) -> Identity {
+        self.issue_with(name, |_| {})
+    }
+
+    /// Its own certificate.
+    pub fn root(&self) -> &CertificateDer<'static> {
+        &self.root
+    }
+
+    /// The store that trusts it alone.
+    pub fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.clone()).expect("a root");
+        Arc::new(roots)
+    }
+}
+
+/// Servers and clients that agree on nothing but what is asked for.
+#[derive(Clone)]
+pub struct Choice {
+    /// Versions of TLS.
+    pub versions: Vec<&'static SupportedProtocolVersion>,
+    /// Cipher suites.
+    pub suites: Vec<SupportedCipherSuite>,
+}
+
+impl Choice {
+    /// Whatever there is.
+    pub fn any() -> Self {
+        Self { versions: VERSIONS.to_vec(), suites: SUITES.to_vec() }
+    }
+
+    /// One version.
+    pub fn version(version: &'static SupportedProtocolVersion) -> Self {
+        Self { versions: vec![version], suites: SUITES.to_vec() }
+    }
+
+    /// One cipher suite, and its version.
+    pub fn suite(suite: SupportedCipherSuite) -> Self {
+        Self { versions: vec![suite.version()], suites: vec![suite] }
+    }
+
+    fn provider(&self) -> Arc<rustls::crypto::CryptoProvider> {
+        let all = ring::default_provider();
+        Arc::new(rustls::crypto::CryptoProvider { cipher_suites: self.suites.clone(), ..all })
+    }
+
+    /// A server's configuration. It keeps sessions, and issues tickets in TLS 1.3 statefully.
+    pub fn server(&self, identity: &Identity) -> ServerConfig {
+        ServerConfig::builder_with_provider(self.provider())
+            .with_protocol_versions(&self.versions)
+            .expect("versions with suites")
+            .with_no_client_auth()
+            .with_single_cert(identity.chain.clone(), identity.key.clone_key())
+            .expect("a certificate and its key")
+    }
+
+    /// As `server`, for clients with a certificate of `authority` only.
+    pub fn server_for_known(&self, identity: &Identity, authority: &Authority) -> ServerConfig {
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(authority.roots(), self.provider());
+        ServerConfig::builder_with_provider(self.provider())
+            .with_protocol_versions(&self.versions)
+            .expect("versions with suites")
+            .with_client_cert_verifier(verifier.build().expect("a verifier"))
+            .with_single_cert(identity.chain.clone(), identity.key.clone_key())
+            .expect("a certificate and its key")
+    }
+
+    /// A client's configuration that trusts `authority`.
+    pub fn client(&self, authority: &Authority) -> ClientConfig {
+        self.client_as(authority, None)
+    }
+
+    /// As `client`, with a certificate of its own.
+    pub fn client_as(&self, authority: &Authority, identity: Option<&Identity>) -> ClientConfig {
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(authority.roots(), self.provider());
+        let builder = ClientConfig::builder_with_provider(self.provider())
+            .with_protocol_versions(&self.versions)
+            .expect("versions with suites")
+            .with_webpki_verifier(verifier.build().expect("a verifier"));
+        match identity {
+            None => builder.with_no_client_auth(),
+            Some(identity) => builder
+                .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
+                .expect("a certificate and its key"),
+        }
+    }
+}
+
+/// A plain client of `addr` that asks for [`NAME`]. The handshake begins with the first read or write.
+pub fn tls_client(addr: SocketAddr, config: &Arc<ClientConfig>) -> Client {
+    tls_over(client(addr), config)
+}
+
+/// A plain client over that connection.
+pub fn tls_over(tcp: TcpStream, config: &Arc<ClientConfig>) -> Client {
+    let name = ServerName::try_from(NAME).expect("a name");
+    StreamOwned::new(ClientConnection::new(config.clone(), name).expect("a configuration"), tcp)
+}

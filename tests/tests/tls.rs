@@ -1,0 +1,202 @@
+//! TLS connections against plain rustls clients and servers over std sockets: what is sent arrives,
+//! whole and in order, and whatever is wrong is told by cause.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use kio::tls::{DataPath, Mode, Reason, TlsAcceptor, TlsConnector, TlsError, TlsStream};
+use kio::{Core, Error, StartError, Worker};
+use kio_tests::tls::{Authority, Choice, NAME, SUITES, tls_client};
+use kio_tests::{client, pattern};
+
+kio::pool! {
+    struct Net;
+    entry = idle,
+    spawn = 64 x 16 KiB,
+    calls = 4 x 64 KiB,
+    conns = 64,
+    buffers = 128 x 16 KiB,
+}
+
+async fn idle(_: Core) -> kio::Result<()> {
+    Ok(())
+}
+
+/// Runs `body` on a worker of `Net`, which must end with nothing held.
+fn on_net<R, F>(body: F) -> R
+where
+    F: AsyncFnOnce(Worker<Net>) -> R + Send + 'static,
+    R: Send + 'static,
+{
+    let pool = Net::start_when_free().expect("the last run held nothing");
+    let value = pool.on(0, body).expect("the body ends");
+    pool.stop();
+    pool.join().expect("a clean end");
+    if let Err(Error::Start(StartError::Retired(held))) = Net::start().map(drop) {
+        panic!("something is still held: {held:?}");
+    }
+    value
+}
+
+/// Accepts one connection of `client`, which runs on a thread of its own, and lets `serve` have it.
+fn serve_one<C: Send + 'static, S: Send + 'static>(
+    acceptor: TlsAcceptor,
+    client: impl FnOnce(SocketAddr) -> C + Send + 'static,
+    serve: impl AsyncFnOnce(kio::Result<TlsStream>) -> S + Send + 'static,
+) -> (C, S) {
+    let (tell, told) = mpsc::channel();
+    let client = thread::spawn(move || client(told.recv().expect("the server listens")));
+    let served = on_net(async move |worker: Worker<Net>| {
+        let mut listener = worker.listen("127.0.0.1:0").await.expect("a free port");
+        tell.send(listener.local_addr().expect("it listens")).expect("the client waits");
+        let tcp = listener.accept().await.expect("a client");
+        serve(acceptor.accept(tcp).await).await
+    });
+    (client.join().expect("the client ends well"), served)
+}
+
+async fn echo(conn: &mut TlsStream) -> kio::Result<()> {
+    while let Some(data) = conn.recv().await? {
+        conn.send(data).await?;
+    }
+    Ok(())
+}
+
+/// Sends `sent` from a thread, reads as much, and ends with close_notify both ways.
+fn exchange(addr: SocketAddr, config: &Arc<rustls::ClientConfig>, sent: &[u8]) -> Vec<u8> {
+    let mut client = tls_client(addr, config);
+    let mut got = Vec::new();
+    // In halves of a window: an echo server stops reading while its replies are not read.
+    for part in sent.chunks(50_000) {
+        client.write_all(part).expect("the server reads");
+        let mut reply = vec![0; part.len()];
+        client.read_exact(&mut reply).expect("the server replies");
+        got.extend_from_slice(&reply);
+    }
+    client.conn.send_close_notify();
+    client.flush().expect("the server is there");
+    assert_eq!(client.read(&mut [0; 1]).expect("close_notify"), 0);
+    got
+}
+
+#[test]
+fn what_is_sent_comes_back_with_every_cipher() {
+    let authority = Authority::new();
+    let identity = authority.issue(NAME);
+    for suite in SUITES {
+        let choice = Choice::suite(suite);
+        let acceptor = TlsAcceptor::new(Arc::new(choice.server(&identity)), Mode::Off).unwrap();
+        let config = Arc::new(choice.client(&authority));
+        let (got, served) = serve_one(
+            acceptor,
+            move |addr| exchange(addr, &config, &pattern(300_000)),
+            async move |conn| {
+                let mut conn = conn?;
+                assert_eq!(conn.info().suite(), suite.suite());
+                assert_eq!(conn.info().version(), suite.version().version);
+                assert_eq!(conn.info().sni(), Some(NAME));
+                assert!(!conn.info().resumed());
+                assert_eq!(conn.data_path(), DataPath::UserSpace(Reason::Off));
+                echo(&mut conn).await?;
+                conn.close().await
+            },
+        );
+        served.expect("a clean end");
+        assert!(got == pattern(300_000), "{suite:?}");
+    }
+}
+
+#[test]
+fn both_sides_are_kios() {
+    let authority = Authority::new();
+    let choice = Choice::any();
+    let acceptor =
+        TlsAcceptor::new(Arc::new(choice.server(&authority.issue(NAME))), Mode::Off).unwrap();
+    let connector = TlsConnector::new(Arc::new(choice.client(&authority)), Mode::Off).unwrap();
+    on_net(async move |worker: Worker<Net>| {
+        let mut listener = worker.listen("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let server = async {
+            let mut conn = acceptor.accept(listener.accept().await?).await?;
+            echo(&mut conn).await?;
+            conn.close().await
+        };
+        let client = async {
+            let tcp = worker.connect(addr).await?;
+            let mut conn = connector.connect(NAME, tcp).await?;
+            assert_eq!(conn.info().sni(), Some(NAME));
+            let sent = pattern(100_000);
+            let mut got = Vec::new();
+            {
+                let (mut recv, mut send) = conn.split();
+                let sending = async {
+                    send.send_copy(&sent).await?;
+                    send.shutdown().await
+                };
+                let receiving = async {
+                    while let Some(data) = recv.recv().await? {
+                        got.extend_from_slice(&data);
+                    }
+                    kio::Result::Ok(())
+                };
+                let (sent, received) = embassy_futures::join::join(sending, receiving).await;
+                sent?;
+                received?;
+            }
+            assert!(got == sent);
+            conn.close().await
+        };
+        let (server, client) = embassy_futures::join::join(server, client).await;
+        server.unwrap();
+        client.unwrap();
+    });
+}
+
+#[test]
+fn an_end_without_close_notify_is_told_from_one_with() {
+    let authority = Authority::new();
+    let choice = Choice::any();
+    let acceptor =
+        TlsAcceptor::new(Arc::new(choice.server(&authority.issue(NAME))), Mode::Off).unwrap();
+    let config = Arc::new(choice.client(&authority));
+    let ((), served) = serve_one(
+        acceptor,
+        move |addr| {
+            let mut client = tls_client(addr, &config);
+            client.write_all(b"cut").expect("the server is there");
+            client.sock.shutdown(std::net::Shutdown::Write).expect("it is open");
+            let mut rest = Vec::new();
+            client.sock.read_to_end(&mut rest).expect("the server closes");
+        },
+        async |conn| {
+            let mut conn = conn?;
+            assert_eq!(conn.recv().await?.as_deref(), Some(&b"cut"[..]));
+            conn.recv().await.map(drop)
+        },
+    );
+    assert_eq!(served, Err(Error::Tls(TlsError::Truncated)));
+}
+
+#[test]
+fn plain_http_on_the_tls_port_is_told_as_such() {
+    let authority = Authority::new();
+    let choice = Choice::any();
+    let acceptor =
+        TlsAcceptor::new(Arc::new(choice.server(&authority.issue(NAME))), Mode::Off).unwrap();
+    let (reply, served) = serve_one(
+        acceptor,
+        move |addr| {
+            let mut client = client(addr);
+            client.write_all(b"GET / HTTP/1.1\r\nHost: kio.example\r\n\r\n").unwrap();
+            let mut reply = Vec::new();
+            client.read_to_end(&mut reply).expect("an alert, then the end");
+            reply
+        },
+        async |conn| conn.map(drop),
+    );
+    assert_eq!(served, Err(Error::Tls(TlsError::NotTls)));
+    assert_eq!(reply[0], 21, "an alert");
+    assert_eq!(reply[5], 2, "a fatal one");
+}
