@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
+use kio::net::{ConnectOptions, ListenOptions};
 use kio::tls::{DataPath, Mode, Reason, TlsAcceptor, TlsConnector, TlsError, TlsStream};
 use kio::{Core, Error, StartError, Worker};
 use kio_tests::tls::{Authority, Choice, NAME, SUITES, tls_client};
@@ -40,6 +41,31 @@ where
     value
 }
 
+/// Both ways the data can go; the kernel's where this one has TLS.
+fn modes() -> Vec<Mode> {
+    match kio::tls::support().missing {
+        None => vec![Mode::Off, Mode::Require],
+        Some(why) => {
+            println!("skipped: the kernel's data path ({why})");
+            vec![Mode::Off]
+        }
+    }
+}
+
+/// What [`Mode`] leads to where it is possible.
+fn path_of(mode: Mode) -> DataPath {
+    if mode == Mode::Off { DataPath::UserSpace(Reason::Off) } else { DataPath::Kernel }
+}
+
+/// How often the kernel did the records of a direction, on this machine: [sent, received].
+fn kernel_sessions() -> [u64; 2] {
+    let text = std::fs::read_to_string("/proc/net/tls_stat").unwrap_or_default();
+    ["TlsTxSw", "TlsRxSw"].map(|name| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+    })
+}
+
 /// Accepts one connection of `client`, which runs on a thread of its own, and lets `serve` have it.
 fn serve_one<C: Send + 'static, S: Send + 'static>(
     acceptor: TlsAcceptor,
@@ -49,7 +75,9 @@ fn serve_one<C: Send + 'static, S: Send + 'static>(
     let (tell, told) = mpsc::channel();
     let client = thread::spawn(move || client(told.recv().expect("the server listens")));
     let served = on_net(async move |worker: Worker<Net>| {
-        let mut listener = worker.listen("127.0.0.1:0").await.expect("a free port");
+        let options = ListenOptions::new().real_fds();
+        let listening = worker.listen_with("127.0.0.1:0", options).await;
+        let mut listener = listening.expect("a free port");
         tell.send(listener.local_addr().expect("it listens")).expect("the client waits");
         let tcp = listener.accept().await.expect("a client");
         serve(acceptor.accept(tcp).await).await
@@ -85,26 +113,32 @@ fn exchange(addr: SocketAddr, config: &Arc<rustls::ClientConfig>, sent: &[u8]) -
 fn what_is_sent_comes_back_with_every_cipher() {
     let authority = Authority::new();
     let identity = authority.issue(NAME);
-    for suite in SUITES {
-        let choice = Choice::suite(suite);
-        let acceptor = TlsAcceptor::new(Arc::new(choice.server(&identity)), Mode::Off).unwrap();
-        let config = Arc::new(choice.client(&authority));
-        let (got, served) = serve_one(
-            acceptor,
-            move |addr| exchange(addr, &config, &pattern(300_000)),
-            async move |conn| {
-                let mut conn = conn?;
-                assert_eq!(conn.info().suite(), suite.suite());
-                assert_eq!(conn.info().version(), suite.version().version);
-                assert_eq!(conn.info().sni(), Some(NAME));
-                assert!(!conn.info().resumed());
-                assert_eq!(conn.data_path(), DataPath::UserSpace(Reason::Off));
-                echo(&mut conn).await?;
-                conn.close().await
-            },
-        );
-        served.expect("a clean end");
-        assert!(got == pattern(300_000), "{suite:?}");
+    for mode in modes() {
+        for suite in SUITES {
+            let choice = Choice::suite(suite);
+            let acceptor = TlsAcceptor::new(Arc::new(choice.server(&identity)), mode).unwrap();
+            let config = Arc::new(choice.client(&authority));
+            let before = kernel_sessions();
+            let (got, served) = serve_one(
+                acceptor,
+                move |addr| exchange(addr, &config, &pattern(300_000)),
+                async move |conn| {
+                    let mut conn = conn?;
+                    assert_eq!(conn.info().suite(), suite.suite());
+                    assert_eq!(conn.info().version(), suite.version().version);
+                    assert_eq!(conn.info().sni(), Some(NAME));
+                    assert!(!conn.info().resumed());
+                    assert_eq!(conn.data_path(), path_of(mode));
+                    echo(&mut conn).await?;
+                    conn.close().await
+                },
+            );
+            served.expect("a clean end");
+            assert!(got == pattern(300_000), "{suite:?}");
+            let [tx, rx] = kernel_sessions();
+            let expected = u64::from(mode == Mode::Require);
+            assert!(tx >= before[0] + expected && rx >= before[1] + expected, "the kernel did it");
+        }
     }
 }
 
@@ -112,91 +146,101 @@ fn what_is_sent_comes_back_with_every_cipher() {
 fn both_sides_are_kios() {
     let authority = Authority::new();
     let choice = Choice::any();
-    let acceptor =
-        TlsAcceptor::new(Arc::new(choice.server(&authority.issue(NAME))), Mode::Off).unwrap();
-    let connector = TlsConnector::new(Arc::new(choice.client(&authority)), Mode::Off).unwrap();
-    on_net(async move |worker: Worker<Net>| {
-        let mut listener = worker.listen("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let server = async {
-            let mut conn = acceptor.accept(listener.accept().await?).await?;
-            echo(&mut conn).await?;
-            conn.close().await
-        };
-        let client = async {
-            let tcp = worker.connect(addr).await?;
-            let mut conn = connector.connect(NAME, tcp).await?;
-            assert_eq!(conn.info().sni(), Some(NAME));
-            let sent = pattern(100_000);
-            let mut got = Vec::new();
-            {
-                let (mut recv, mut send) = conn.split();
-                let sending = async {
-                    send.send_copy(&sent).await?;
-                    send.shutdown().await
-                };
-                let receiving = async {
-                    while let Some(data) = recv.recv().await? {
-                        got.extend_from_slice(&data);
-                    }
-                    kio::Result::Ok(())
-                };
-                let (sent, received) = embassy_futures::join::join(sending, receiving).await;
-                sent?;
-                received?;
-            }
-            assert!(got == sent);
-            conn.close().await
-        };
-        let (server, client) = embassy_futures::join::join(server, client).await;
-        server.unwrap();
-        client.unwrap();
-    });
+    let server = Arc::new(choice.server(&authority.issue(NAME)));
+    let client = Arc::new(choice.client(&authority));
+    for mode in modes() {
+        let acceptor = TlsAcceptor::new(server.clone(), mode).unwrap();
+        let connector = TlsConnector::new(client.clone(), mode).unwrap();
+        on_net(async move |worker| talk(worker, acceptor, connector).await);
+    }
+}
+
+async fn talk(worker: Worker<Net>, acceptor: TlsAcceptor, connector: TlsConnector) {
+    let options = ListenOptions::new().real_fds();
+    let mut listener = worker.listen_with("127.0.0.1:0", options).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = async {
+        let mut conn = acceptor.accept(listener.accept().await?).await?;
+        echo(&mut conn).await?;
+        conn.close().await
+    };
+    let client = async {
+        let tcp = worker.connect_with(addr, ConnectOptions::new().real_fd()).await?;
+        let mut conn = connector.connect(NAME, tcp).await?;
+        assert_eq!(conn.info().sni(), Some(NAME));
+        let sent = pattern(100_000);
+        let mut got = Vec::new();
+        {
+            let (mut recv, mut send) = conn.split();
+            let sending = async {
+                send.send_copy(&sent).await?;
+                send.shutdown().await
+            };
+            let receiving = async {
+                while let Some(data) = recv.recv().await? {
+                    got.extend_from_slice(&data);
+                }
+                kio::Result::Ok(())
+            };
+            let (sent, received) = embassy_futures::join::join(sending, receiving).await;
+            sent?;
+            received?;
+        }
+        assert!(got == sent);
+        conn.close().await
+    };
+    let (server, client) = embassy_futures::join::join(server, client).await;
+    server.unwrap();
+    client.unwrap();
 }
 
 #[test]
 fn an_end_without_close_notify_is_told_from_one_with() {
     let authority = Authority::new();
     let choice = Choice::any();
-    let acceptor =
-        TlsAcceptor::new(Arc::new(choice.server(&authority.issue(NAME))), Mode::Off).unwrap();
     let config = Arc::new(choice.client(&authority));
-    let ((), served) = serve_one(
-        acceptor,
-        move |addr| {
-            let mut client = tls_client(addr, &config);
-            client.write_all(b"cut").expect("the server is there");
-            client.sock.shutdown(std::net::Shutdown::Write).expect("it is open");
-            let mut rest = Vec::new();
-            client.sock.read_to_end(&mut rest).expect("the server closes");
-        },
-        async |conn| {
-            let mut conn = conn?;
-            assert_eq!(conn.recv().await?.as_deref(), Some(&b"cut"[..]));
-            conn.recv().await.map(drop)
-        },
-    );
-    assert_eq!(served, Err(Error::Tls(TlsError::Truncated)));
+    let server = Arc::new(choice.server(&authority.issue(NAME)));
+    for mode in modes() {
+        let acceptor = TlsAcceptor::new(server.clone(), mode).unwrap();
+        let config = config.clone();
+        let ((), served) = serve_one(
+            acceptor,
+            move |addr| {
+                let mut client = tls_client(addr, &config);
+                client.write_all(b"cut").expect("the server is there");
+                client.sock.shutdown(std::net::Shutdown::Write).expect("it is open");
+                let mut rest = Vec::new();
+                client.sock.read_to_end(&mut rest).expect("the server closes");
+            },
+            async |conn| {
+                let mut conn = conn?;
+                assert_eq!(conn.recv().await?.as_deref(), Some(&b"cut"[..]));
+                conn.recv().await.map(drop)
+            },
+        );
+        assert_eq!(served, Err(Error::Tls(TlsError::Truncated)));
+    }
 }
 
 #[test]
 fn plain_http_on_the_tls_port_is_told_as_such() {
     let authority = Authority::new();
-    let choice = Choice::any();
-    let acceptor =
-        TlsAcceptor::new(Arc::new(choice.server(&authority.issue(NAME))), Mode::Off).unwrap();
-    let (reply, served) = serve_one(
-        acceptor,
-        move |addr| {
-            let mut client = client(addr);
-            client.write_all(b"GET / HTTP/1.1\r\nHost: kio.example\r\n\r\n").unwrap();
-            let mut reply = Vec::new();
-            client.read_to_end(&mut reply).expect("an alert, then the end");
-            reply
-        },
-        async |conn| conn.map(drop),
-    );
-    assert_eq!(served, Err(Error::Tls(TlsError::NotTls)));
-    assert_eq!(reply[0], 21, "an alert");
-    assert_eq!(reply[5], 2, "a fatal one");
+    let server = Arc::new(Choice::any().server(&authority.issue(NAME)));
+    for mode in modes() {
+        let acceptor = TlsAcceptor::new(server.clone(), mode).unwrap();
+        let (reply, served) = serve_one(
+            acceptor,
+            move |addr| {
+                let mut client = client(addr);
+                client.write_all(b"GET / HTTP/1.1\r\nHost: kio.example\r\n\r\n").unwrap();
+                let mut reply = Vec::new();
+                client.read_to_end(&mut reply).expect("an alert, then the end");
+                reply
+            },
+            async |conn| conn.map(drop),
+        );
+        assert_eq!(served, Err(Error::Tls(TlsError::NotTls)));
+        assert_eq!(reply[0], 21, "an alert");
+        assert_eq!(reply[5], 2, "a fatal one");
+    }
 }

@@ -132,6 +132,11 @@ impl Records {
         self.socket.core.parts()?.io.queue_record(self.socket.at, kind, bytes, then)
     }
 
+    /// Whether a control record is queued or in flight, close_notify included.
+    pub(crate) fn is_sending_record(self) -> bool {
+        self.socket.core.parts().is_ok_and(|parts| parts.io.is_sending_record(self.socket.at))
+    }
+
     /// Queues a control record once there is room for one, and waits until it is out and its keys are
     /// set. For the sending side.
     ///

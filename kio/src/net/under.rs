@@ -9,6 +9,7 @@ use super::send::Send;
 use super::tcp::Socket;
 use crate::buf::Buf;
 use crate::error::Result;
+use crate::op::Out;
 
 /// How often a send that nobody may wait for is looked at; one turn sends what the system takes.
 const TURNS: u32 = 4;
@@ -17,6 +18,11 @@ impl Socket {
     /// Received bytes; with `idle`, none once the pool stops and nothing has arrived.
     pub(crate) async fn recv(self, idle: bool) -> Result<Option<Buf>> {
         Recv::new(self, idle).await
+    }
+
+    /// Adds to the outbox; waits, sending, while that is full.
+    pub(crate) async fn push(self, out: Out) -> Result<()> {
+        Send::new(self, Some(out), false).await
     }
 
     /// Sends what was pushed, until the system has it.
@@ -57,7 +63,8 @@ impl Socket {
         for _ in 0..TURNS {
             let Ok(parts) = self.core.parts() else { return };
             parts.io.start_flush(self.at);
-            if parts.io.flushed(self.at, parts.io.socket(self.at)).is_some() {
+            let socket = parts.io.socket(self.at);
+            if parts.io.flushed(self.at, socket).is_some() && !parts.io.is_sending_record(self.at) {
                 return;
             }
             next_turn().await;

@@ -477,6 +477,11 @@ impl Io {
         Ok(true)
     }
 
+    /// Whether a control record is queued or in flight, close_notify included.
+    pub(crate) fn is_sending_record(&self, at: u32) -> bool {
+        self.socket(at).has_record()
+    }
+
     /// Whether no record waits to go out, nor close_notify; the caller is woken when one is out.
     pub(crate) fn poll_records_sent(&self, at: u32, cx: &Context<'_>) -> Poll<Result<()>> {
         let socket = self.socket(at);

@@ -9,12 +9,18 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::error::TlsError;
-use super::handshake::{Terms, shake};
+use super::handshake::{Done, Terms, shake};
 use super::info::{DataPath, Reason};
+use super::kernel::Kernel;
+use super::path::Path;
 use super::session::Session;
 use super::stream::TlsStream;
-use crate::error::Result;
+use super::support::support;
+use super::user::User;
+use crate::error::{Error, Result};
 use crate::net::TcpStream;
+use crate::net::records::Records;
+use crate::ring::ktls::Refused;
 
 /// Whether the kernel is to do the records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -134,9 +140,9 @@ impl TlsConnector {
 
 impl Mode {
     fn check(self) -> Result<()> {
-        match self {
-            Self::Require => Err(TlsError::NoKernelTls(Reason::NoModule).into()),
-            Self::Prefer | Self::Off => Ok(()),
+        match support().missing {
+            Some(why) if self == Self::Require => Err(TlsError::NoKernelTls(why).into()),
+            _ => Ok(()),
         }
     }
 }
@@ -162,10 +168,61 @@ fn client_config(mut config: Arc<ClientConfig>, mode: Mode) -> Arc<ClientConfig>
     config
 }
 
+/// Puts the kernel's TLS under the connection, so that what it refuses is known while there is a way
+/// back: none where rustls is to do the records.
+fn prepare(tcp: &TcpStream, mode: Mode) -> Result<core::result::Result<Records, Reason>> {
+    let records = tcp.records();
+    let why = match (mode, support().missing) {
+        (Mode::Off, _) => Reason::Off,
+        (_, Some(why)) => why,
+        _ if records.read_ahead() => Reason::BytesReceived,
+        _ => match records.use_tls() {
+            Ok(()) => return Ok(Ok(records)),
+            // The peer has gone already.
+            Err(Refused::NotConnected) => return Err(TlsError::HandshakeEnded.into()),
+            Err(Refused::Stopped) => return Err(Error::Stopped),
+            Err(refused) => Reason::of(refused),
+        },
+    };
+    match mode {
+        Mode::Require => Err(TlsError::NoKernelTls(why).into()),
+        Mode::Prefer | Mode::Off => Ok(Err(why)),
+    }
+}
+
 async fn finish(tcp: TcpStream, session: Session, mode: Mode, terms: Terms) -> Result<TlsStream> {
-    let done = shake(tcp.socket(), session, terms).await?;
-    let why = if mode == Mode::Off { Reason::Off } else { Reason::NoModule };
-    Ok(TlsStream::in_user_space(tcp, done, DataPath::UserSpace(why)))
+    let prepared = prepare(&tcp, mode)?;
+    let done = shake(tcp.socket(), session, terms, prepared.ok()).await?;
+    let Done { session, info, unread, closed } = done;
+    let why = match (prepared, session.kernel_cipher()) {
+        (Ok(records), Some((version, cipher))) if support().does(version, cipher) => {
+            let kernel = hand_over(records, session)?;
+            return Ok(TlsStream::new(tcp, Path::Kernel(kernel), info, DataPath::Kernel));
+        }
+        (Ok(_), _) => Reason::Cipher(info.suite),
+        (Err(why), _) => why,
+    };
+    if mode == Mode::Require {
+        return Err(TlsError::NoKernelTls(why).into());
+    }
+    let user = User::new(session, unread, closed);
+    Ok(TlsStream::new(tcp, Path::User(user), info, DataPath::UserSpace(why)))
+}
+
+/// Gives the keys to the kernel. All that the handshake had to send is out, and nothing behind it was
+/// received.
+fn hand_over(records: Records, session: Session) -> Result<Kernel> {
+    let mut session = session.into_kernel()?;
+    let Some((send, recv)) = session.take_first() else { return Err(TlsError::Config.into()) };
+    let set = send
+        .lend(|keys| records.set_send_keys(keys))
+        .and_then(|sent| Some(sent.and(recv.lend(|keys| records.set_recv_keys(keys))?)));
+    match set {
+        Some(Ok(())) => Ok(Kernel::new(records, session)),
+        Some(Err(Refused::NotConnected)) => Err(TlsError::HandshakeEnded.into()),
+        Some(Err(refused)) => Err(refused.into()),
+        None => Err(TlsError::Config.into()),
+    }
 }
 
 impl fmt::Debug for TlsAcceptor {

@@ -16,13 +16,7 @@ macro_rules! reads {
                 if into.is_empty() {
                     return Ok(0);
                 }
-                let socket = self.socket();
-                let copy = |bytes: &[u8]| {
-                    let n = bytes.len().min(into.len());
-                    into[..n].copy_from_slice(&bytes[..n]);
-                    n
-                };
-                self.shared().user.recv_with(socket, false, copy).await
+                self.shared().path.read(self.socket(), into).await
             }
         }
     )* };

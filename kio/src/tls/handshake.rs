@@ -14,11 +14,16 @@ use super::info::Info;
 use super::session::{Event, Session};
 use crate::error::Result;
 use crate::net::Socket;
+use crate::net::records::Records;
 
 /// Bytes of a handshake, from the peer: certificate chains with room to spare.
 const BYTES_MAX: usize = 128 * 1024;
 /// Records of it: an honest one has fewer than ten, or thirty where a chain is cut small.
 const RECORDS_MAX: usize = 256;
+/// Bytes before a record's payload.
+const HEAD: usize = 5;
+/// Most bytes of a payload: what TLS 1.2 allows a sealed one.
+const PAYLOAD_MAX: usize = 16 * 1024 + 2048;
 /// How long a peer that was sent an alert may take to read it.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -39,9 +44,15 @@ pub(super) struct Terms {
     pub(super) keep_certificates: bool,
 }
 
-/// Shakes hands, at most until the deadline.
-pub(super) async fn shake(socket: Socket, session: Session, terms: Terms) -> Result<Done> {
-    let shaking = Handshake::new(socket, session).run(terms.keep_certificates);
+/// Shakes hands, at most until the deadline. With `exact`, no byte behind the handshake is taken off
+/// the socket: the kernel is to have it.
+pub(super) async fn shake(
+    socket: Socket,
+    session: Session,
+    terms: Terms,
+    exact: Option<Records>,
+) -> Result<Done> {
+    let shaking = Handshake::new(socket, session, exact).run(terms.keep_certificates);
     match socket.core.timeout(terms.deadline, shaking).await {
         Ok(done) => done,
         Err(_) => Err(TlsError::HandshakeLate.into()),
@@ -51,6 +62,7 @@ pub(super) async fn shake(socket: Socket, session: Session, terms: Terms) -> Res
 struct Handshake {
     socket: Socket,
     session: Session,
+    exact: Option<Records>,
     /// Received and not consumed.
     records: Vec<u8>,
     /// Where in `records` the next record begins that is not counted yet.
@@ -62,10 +74,21 @@ struct Handshake {
     sni: Option<Box<str>>,
 }
 
+/// How long the record is that begins there, head included, where its head is.
+fn record_len(records: &[u8], at: usize) -> Option<usize> {
+    let head = records.get(at..at + HEAD)?;
+    Some(HEAD + usize::from(u16::from_be_bytes([head[3], head[4]])))
+}
+
+/// Whether records of that content type exist: change of cipher, alert, handshake, data.
+fn is_record(kind: u8) -> bool {
+    (20..=23).contains(&kind)
+}
+
 impl Handshake {
-    fn new(socket: Socket, session: Session) -> Self {
+    fn new(socket: Socket, session: Session, exact: Option<Records>) -> Self {
         let (records, out) = (Vec::new(), Vec::new());
-        Self { socket, session, records, next: 0, seen: 0, bytes: 0, out, sni: None }
+        Self { socket, session, exact, records, next: 0, seen: 0, bytes: 0, out, sni: None }
     }
 
     async fn run(mut self, keep_certificates: bool) -> Result<Done> {
@@ -99,19 +122,59 @@ impl Handshake {
     }
 
     async fn receive(&mut self) -> Result<()> {
-        let Some(received) = self.socket.recv(false).await? else {
+        let before = self.records.len();
+        match self.exact {
+            None => {
+                if let Some(received) = self.socket.recv(false).await? {
+                    self.records.extend_from_slice(&received);
+                }
+            }
+            Some(exact) => self.receive_record(exact).await?,
+        }
+        if self.records.len() == before {
             return Err(TlsError::HandshakeEnded.into());
-        };
-        self.records.extend_from_slice(&received);
-        self.bytes += received.len();
-        while let Some([_, _, _, high, low]) = self.records.get(self.next..self.next + 5) {
+        }
+        self.bytes += self.records.len() - before;
+        while let Some(len) = record_len(&self.records, self.next) {
             self.seen += 1;
-            self.next += 5 + usize::from(u16::from_be_bytes([*high, *low]));
+            self.next += len;
         }
         if self.bytes > BYTES_MAX || self.seen > RECORDS_MAX {
             return Err(TlsError::HandshakeTooLong.into());
         }
         Ok(())
+    }
+
+    /// One record: its head, and then as many bytes as that says. Of what is no record the head alone,
+    /// which rustls refuses.
+    async fn receive_record(&mut self, exact: Records) -> Result<()> {
+        let begin = self.records.len();
+        if !self.receive_to(exact, begin + HEAD).await? {
+            return Ok(());
+        }
+        match record_len(&self.records, begin) {
+            Some(len) if len <= HEAD + PAYLOAD_MAX && is_record(self.records[begin]) => {
+                self.receive_to(exact, begin + len).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Receives until `end` bytes are there; false where the stream ends before.
+    async fn receive_to(&mut self, exact: Records, end: usize) -> Result<bool> {
+        let mut at = self.records.len();
+        self.records.resize(end, 0);
+        while at < end {
+            let n = exact.read_at_most(&mut self.records[at..]).await;
+            match n {
+                Ok(0) | Err(_) => {
+                    self.records.truncate(at);
+                    return n.map(|_| false);
+                }
+                Ok(n) => at += n,
+            }
+        }
+        Ok(true)
     }
 
     /// Sends the alert, ends the write side, and gives the peer a moment to read it.

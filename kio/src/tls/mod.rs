@@ -36,8 +36,11 @@ mod error;
 mod handshake;
 mod hello;
 mod info;
+mod kernel;
+mod path;
 mod session;
 mod stream;
+mod support;
 mod user;
 
 pub use acceptor::{Mode, TlsAcceptor, TlsConnector};
@@ -45,3 +48,4 @@ pub use error::{Common, Refused, TlsError};
 pub use info::{DataPath, Info, Reason};
 pub use rustls;
 pub use stream::{OwnedRecvHalf, OwnedSendHalf, TlsRecvHalf, TlsSendHalf, TlsStream};
+pub use support::{Ciphers, Support, support};

@@ -9,18 +9,20 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::kernel::KernelConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, UnbufferedConnectionCommon, UnbufferedStatus,
 };
 use rustls::{
-    CertificateError, ClientConfig, CommonState, HandshakeKind, PeerIncompatible, PeerMisbehaved,
-    ServerConfig,
+    CertificateError, ClientConfig, CommonState, ConnectionTrafficSecrets, HandshakeKind,
+    PeerIncompatible, PeerMisbehaved, ProtocolVersion, ServerConfig, SupportedCipherSuite,
 };
 
 use super::error::{Common, Refused, TlsError};
 use super::info::Info;
+use crate::ring::ktls::{Cipher, Keys, Version};
 
 /// One side of a TLS connection, in user space.
 pub(super) enum Session {
@@ -145,6 +147,52 @@ impl Session {
         self.common().wants_write()
     }
 
+    /// Which keys the kernel would have to do; none where rustls has others than it knows.
+    pub(super) fn kernel_cipher(&self) -> Option<(Version, Cipher)> {
+        use rustls::CipherSuite as S;
+        let version = match self.common().protocol_version()? {
+            ProtocolVersion::TLSv1_2 => Version::Tls12,
+            ProtocolVersion::TLSv1_3 => Version::Tls13,
+            _ => return None,
+        };
+        let cipher = match self.common().negotiated_cipher_suite()?.suite() {
+            S::TLS13_AES_128_GCM_SHA256
+            | S::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+            | S::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => Cipher::Aes128Gcm,
+            S::TLS13_AES_256_GCM_SHA384
+            | S::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+            | S::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => Cipher::Aes256Gcm,
+            S::TLS13_CHACHA20_POLY1305_SHA256
+            | S::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+            | S::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => Cipher::Chacha20Poly1305,
+            _ => return None,
+        };
+        Some((version, cipher))
+    }
+
+    /// Gives the keys out, to the kernel. There is no way back.
+    pub(super) fn into_kernel(self) -> Result<KernelSession, TlsError> {
+        let limit = self.common().negotiated_cipher_suite().map_or(0, records_max);
+        let version = match self.common().protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => Version::Tls12,
+            _ => Version::Tls13,
+        };
+        let of = |error| TlsError::of(&error);
+        let (keys, conn) = match self {
+            Self::Client(conn, _) => {
+                let (keys, conn) = conn.dangerous_into_kernel_connection().map_err(of)?;
+                (keys, KernelConn::Client(conn))
+            }
+            Self::Server(conn) => {
+                let (keys, conn) = conn.dangerous_into_kernel_connection().map_err(of)?;
+                (keys, KernelConn::Server(conn))
+            }
+        };
+        let (send, recv) =
+            (Secrets(version, keys.tx.0, keys.tx.1), Secrets(version, keys.rx.0, keys.rx.1));
+        Ok(KernelSession { conn, version, limit, first: Some((send, recv)) })
+    }
+
     /// What the handshake, which is done, agreed on. The server name is not known here to a server.
     pub(super) fn info(&self, keep_certificates: bool) -> Option<Info> {
         let common = self.common();
@@ -160,6 +208,97 @@ impl Session {
             resumed: common.handshake_kind() == Some(HandshakeKind::Resumed),
             peer_certificates: if keep_certificates { certificates() } else { None },
         })
+    }
+}
+
+/// What is left of a session whose records the kernel does: its keys to come, and its tickets.
+pub(super) struct KernelSession {
+    conn: KernelConn,
+    pub(super) version: Version,
+    /// Records that one key may protect.
+    pub(super) limit: u64,
+    first: Option<(Secrets, Secrets)>,
+}
+
+enum KernelConn {
+    Client(KernelConnection<ClientConnectionData>),
+    Server(KernelConnection<ServerConnectionData>),
+}
+
+/// Keys of one direction, and the number of its next record. rustls wipes them.
+pub(super) struct Secrets(Version, u64, ConnectionTrafficSecrets);
+
+impl KernelSession {
+    /// The keys that follow the handshake, to send and to receive, once.
+    pub(super) fn take_first(&mut self) -> Option<(Secrets, Secrets)> {
+        self.first.take()
+    }
+
+    pub(super) fn is_client(&self) -> bool {
+        matches!(self.conn, KernelConn::Client(_))
+    }
+
+    /// The next keys to send with, for after a key update that was sent.
+    pub(super) fn next_send(&mut self) -> Result<Secrets, TlsError> {
+        let next = match &mut self.conn {
+            KernelConn::Client(conn) => conn.update_tx_secret(),
+            KernelConn::Server(conn) => conn.update_tx_secret(),
+        };
+        self.secrets(next)
+    }
+
+    /// The next keys to receive with, after a key update that was received.
+    pub(super) fn next_recv(&mut self) -> Result<Secrets, TlsError> {
+        let next = match &mut self.conn {
+            KernelConn::Client(conn) => conn.update_rx_secret(),
+            KernelConn::Server(conn) => conn.update_rx_secret(),
+        };
+        self.secrets(next)
+    }
+
+    fn secrets(
+        &self,
+        next: Result<(u64, ConnectionTrafficSecrets), rustls::Error>,
+    ) -> Result<Secrets, TlsError> {
+        match next {
+            Ok((sequence, secrets)) => Ok(Secrets(self.version, sequence, secrets)),
+            Err(error) => Err(TlsError::of(&error)),
+        }
+    }
+
+    /// Keeps a session ticket (the message's body) for the next connection.
+    pub(super) fn keep_ticket(&mut self, ticket: &[u8]) -> Result<(), TlsError> {
+        match &mut self.conn {
+            KernelConn::Client(conn) => {
+                conn.handle_new_session_ticket(ticket).map_err(|error| TlsError::of(&error))
+            }
+            KernelConn::Server(_) => Err(TlsError::Misbehaved),
+        }
+    }
+}
+
+impl Secrets {
+    /// Lends them as the kernel's floor takes them.
+    pub(super) fn lend<R>(&self, run: impl FnOnce(&Keys<'_>) -> R) -> Option<R> {
+        let Self(version, sequence, secrets) = self;
+        let (cipher, key, iv) = match secrets {
+            ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Cipher::Aes128Gcm, key, iv),
+            ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Cipher::Aes256Gcm, key, iv),
+            ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {
+                (Cipher::Chacha20Poly1305, key, iv)
+            }
+            _ => return None,
+        };
+        let iv = iv.as_ref().try_into().ok()?;
+        let key = key.as_ref();
+        Some(run(&Keys { version: *version, cipher, key, iv, sequence: *sequence }))
+    }
+}
+
+fn records_max(suite: SupportedCipherSuite) -> u64 {
+    match suite {
+        SupportedCipherSuite::Tls12(suite) => suite.common.confidentiality_limit,
+        SupportedCipherSuite::Tls13(suite) => suite.common.confidentiality_limit,
     }
 }
 

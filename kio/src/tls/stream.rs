@@ -5,9 +5,8 @@ use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use super::handshake::Done;
 use super::info::{DataPath, Info};
-use super::user::User;
+use super::path::Path;
 use crate::Core;
 use crate::buf::{Buf, BufMut};
 use crate::error::{Error, Result};
@@ -15,9 +14,9 @@ use crate::net::{self, Out, RecvHalf, SendHalf, Socket, Stream, TcpStream};
 
 /// What both sides of a connection share.
 pub(super) struct Shared {
-    pub(super) user: User,
+    pub(super) path: Path,
     info: Info,
-    path: DataPath,
+    told: DataPath,
 }
 
 /// A TLS connection, its handshake done. It has what a [`TcpStream`] has, and behaves as it does;
@@ -61,10 +60,8 @@ pub struct OwnedSendHalf {
 }
 
 impl TlsStream {
-    pub(super) fn in_user_space(tcp: TcpStream, done: Done, path: DataPath) -> Self {
-        let Done { session, info, unread, closed } = done;
-        let user = User::new(session, unread, closed);
-        Self { tcp, shared: Rc::new(Shared { user, info, path }) }
+    pub(super) fn new(tcp: TcpStream, path: Path, info: Info, told: DataPath) -> Self {
+        Self { tcp, shared: Rc::new(Shared { path, info, told }) }
     }
 
     /// Both sides, borrowed, to be used at once.
@@ -88,7 +85,7 @@ impl TlsStream {
     /// Flushes, sends close_notify, closes, and waits until the connection's slot is free again. The
     /// error is the flush's; it is closed all the same.
     pub async fn close(self) -> Result<()> {
-        let notified = match self.shared.user.close_notify(self.tcp.socket()).await {
+        let notified = match self.shared.path.close(self.tcp.socket()).await {
             Err(Error::WriteClosed) => Ok(()),
             notified => notified,
         };
@@ -112,7 +109,7 @@ impl Stream for TlsStream {
 
 impl Drop for OwnedSendHalf {
     fn drop(&mut self) {
-        self.shared.user.close_notify_now(self.tcp.socket());
+        self.shared.path.end(self.tcp.socket());
     }
 }
 
@@ -121,22 +118,22 @@ macro_rules! receives {
         impl $type {
             /// See [`RecvHalf::recv`].
             pub async fn recv(&mut self) -> Result<Option<Buf>> {
-                self.shared.user.recv(self.socket(), false).await
+                self.shared.path.recv(self.socket(), false).await
             }
 
             /// See [`RecvHalf::recv_idle`].
             pub async fn recv_idle(&mut self) -> Result<Option<Buf>> {
-                self.shared.user.recv(self.socket(), true).await
+                self.shared.path.recv(self.socket(), true).await
             }
 
             /// See [`RecvHalf::recv_into`].
             pub async fn recv_into(&mut self, into: &mut BufMut) -> Result<usize> {
-                self.shared.user.recv_into(self.socket(), into, false).await
+                self.shared.path.recv_into(self.socket(), into, false).await
             }
 
             /// See [`RecvHalf::recv_idle_into`].
             pub async fn recv_idle_into(&mut self, into: &mut BufMut) -> Result<usize> {
-                self.shared.user.recv_into(self.socket(), into, true).await
+                self.shared.path.recv_into(self.socket(), into, true).await
             }
         }
 
@@ -169,22 +166,22 @@ macro_rules! sends {
         impl $type {
             /// See [`SendHalf::push`].
             pub async fn push(&mut self, out: impl Into<Out>) -> Result<()> {
-                self.shared.user.push(self.socket(), out.into()).await
+                self.shared.path.push(self.socket(), out.into()).await
             }
 
             /// See [`SendHalf::try_push`].
             pub fn try_push(&mut self, out: impl Into<Out>) -> core::result::Result<(), Out> {
-                self.shared.user.try_push(self.socket(), out.into())
+                self.shared.path.try_push(self.socket(), out.into())
             }
 
             /// See [`SendHalf::push_copy`].
             pub async fn push_copy(&mut self, bytes: &[u8]) -> Result<()> {
-                self.shared.user.push_copy(self.socket(), bytes).await
+                self.shared.path.push_copy(self.socket(), bytes).await
             }
 
             /// See [`SendHalf::flush`].
             pub async fn flush(&mut self) -> Result<()> {
-                self.shared.user.flush(self.socket()).await
+                self.shared.path.flush(self.socket()).await
             }
 
             /// See [`SendHalf::send`].
@@ -201,7 +198,7 @@ macro_rules! sends {
 
             /// See [`SendHalf::shutdown`]. close_notify goes before.
             pub async fn shutdown(&mut self) -> Result<()> {
-                self.shared.user.shutdown(self.socket()).await
+                self.shared.path.shutdown(self.socket()).await
             }
         }
 
@@ -260,7 +257,7 @@ macro_rules! of_connection {
 
             /// Who encrypts and decrypts the data.
             pub fn data_path(&self) -> DataPath {
-                self.shared.path
+                self.shared.told
             }
 
             /// See [`TcpStream::peer_addr`].

@@ -87,21 +87,6 @@ impl User {
         }
     }
 
-    /// See `RecvHalf::recv_into` and, with `idle`, `RecvHalf::recv_idle_into`.
-    pub(super) async fn recv_into(
-        &self,
-        socket: Socket,
-        into: &mut BufMut,
-        idle: bool,
-    ) -> Result<usize> {
-        if into.spare() == 0 {
-            return Err(crate::Error::Other(
-                "recv_into: the buffer is full: consume and compact it, or refuse the request",
-            ));
-        }
-        self.recv_with(socket, idle, |bytes| into.put_some(bytes)).await
-    }
-
     /// Lets `take` have received bytes, which tells how many it took; the rest stays.
     pub(super) async fn recv_with(
         &self,
@@ -183,7 +168,7 @@ impl User {
     }
 
     /// What can be done of it at once, for a send half that is dropped.
-    pub(super) fn close_notify_now(&self, socket: Socket) {
+    pub(super) fn end(&self, socket: Socket) {
         let mut state = self.state.borrow_mut();
         if state.send_on(socket, &mut None) == Ok(Need::Nothing) && state.close_notify().is_ok() {
             let _ = state.send_on(socket, &mut None);
