@@ -69,6 +69,7 @@
 //!
 //! - `std` (default): threads and the ring. Without it the crate builds, and nothing drives it yet.
 //! - `embedded-io-async`: that crate's `Read`, `Write` and `BufRead` on streams.
+//! - `trace`: events of tasks and operations in a ring a worker, to be looked at (module `trace`).
 //! - `embassy-sync`: a raw mutex for that crate's types between tasks of one worker.
 //!
 //! The README has the pictures, a first server step by step, what waits where under overload, and the
@@ -109,6 +110,10 @@ mod text;
 pub mod time;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "trace")]
+pub mod trace;
+#[cfg(not(feature = "trace"))]
+mod trace;
 mod worker;
 
 pub use buf::{Buf, BufMut, NoRoom};

@@ -16,6 +16,15 @@ macro_rules! ops {
         #[non_exhaustive]
         pub struct Ops { $($(#[doc = $doc])+ pub $name: u64,)+ }
 
+        #[cfg(feature = "trace")]
+        impl Op {
+            /// The name of the kind with that number.
+            pub(crate) fn name(number: u8) -> &'static str {
+                const NAMES: [&str; KINDS] = [$(stringify!($name),)+];
+                NAMES.get(usize::from(number)).copied().unwrap_or_default()
+            }
+        }
+
         impl Ops {
             /// Each kind's name and number.
             pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {

@@ -6,9 +6,7 @@ use core::time::Duration;
 
 use super::{Page, pool};
 use crate::Core;
-#[cfg(feature = "std")]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::net::{RecvHalf, Stream, TcpStream};
 
 /// How long a scraper has, for its request and for taking the reply.
@@ -65,10 +63,10 @@ pub async fn serve_with<S: Stream>(
     if !core.timeout(LIMIT, answer(&mut conn, more)).await?? {
         return Ok(());
     }
-    // The peer closes first: a close on bytes that nobody has read could destroy the last reply.
-    let rest = async { while let Ok(Some(_)) = conn.recv_idle().await {} };
-    let _ = core.timeout(LINGER, rest).await;
-    conn.close().await
+    match conn.finish(LINGER).await {
+        Err(Error::TimedOut) => Ok(()), // it has what it asked for
+        finished => finished,
+    }
 }
 
 /// Listens on an address and serves [`serve`]'s page there, to one scraper at a time: the others wait
@@ -106,9 +104,9 @@ async fn answer<S: Stream>(
                 more(&mut page).await?;
                 page.end().await?;
             }
+            conn.flush().await?;
         }
     }
-    conn.shutdown().await?;
     Ok(true)
 }
 

@@ -9,9 +9,10 @@ use super::socket::flag;
 use super::{Listener, OutEntry, Slot, Socket};
 use crate::buf::Store;
 use crate::error::Held;
-use crate::metrics::{Counters, Gauge, Usage};
+use crate::metrics::{Counters, Gauge, Op, Usage};
 use crate::ring::{Cqe, Features, File};
 use crate::task::{Table, Tasks, WaitList};
+use crate::trace::{self, Trace};
 
 /// The tables a worker's [`Io`] works on.
 #[derive(Clone, Copy)]
@@ -178,6 +179,9 @@ impl Io {
     /// wake-up from outside.
     #[inline]
     pub(crate) fn complete(&'static self, cqe: Cqe) -> bool {
+        if Trace::ON {
+            self.trace_completion(cqe);
+        }
         match Tag::decode(cqe.user_data) {
             Tag::Op { slot, generation } => self.complete_op(slot, generation, cqe),
             Tag::File { flight, generation } => self.complete_file(flight, generation, cqe),
@@ -195,6 +199,21 @@ impl Io {
             Tag::Unknown => self.complete_stale(cqe),
         }
         false
+    }
+
+    fn trace_completion(&self, cqe: Cqe) {
+        let op = match Tag::decode(cqe.user_data) {
+            Tag::Op { slot, .. } => {
+                self.slots.find(slot as usize).map_or(Op::None, |slot| slot.kind.get().counted())
+            }
+            Tag::File { flight, .. } => self.op_in_flight(flight),
+            Tag::Cancel => Op::Cancel,
+            Tag::Wake => Op::Wake,
+            Tag::Message | Tag::Sent { .. } => Op::Message,
+            Tag::Unknown => Op::None,
+        };
+        let trace = &self.tasks().trace;
+        trace.op(trace::Kind::Complete, op, cqe.user_data, cqe.result, cqe.more());
     }
 
     #[inline]

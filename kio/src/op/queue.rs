@@ -6,6 +6,7 @@ use super::socket::flag;
 use super::{CANCELS_MAX, Io, OPS_A_SOCKET};
 use crate::metrics::Op;
 use crate::ring::Sqe;
+use crate::trace;
 
 impl Io {
     /// 1: queues an operation in its free slot.
@@ -88,6 +89,7 @@ impl Io {
         self.cancels.set(self.cancels.get() + 1);
         self.counters().ops.add(Op::Cancel);
         let target = Tag::Op { slot: index, generation: slot.generation.get() };
+        self.tasks().trace.op(trace::Kind::Submit, Op::Cancel, target.encode(), 0, false);
         Sqe::cancel(target.encode()).tagged(Tag::Cancel.encode())
     }
 
@@ -122,7 +124,9 @@ impl Io {
             Kind::SendRecord => self.record_send_sqe(at),
             Kind::None => Sqe::nop(),
         };
-        sqe.tagged(Tag::Op { slot: index, generation: slot.generation.get() }.encode())
+        let tag = Tag::Op { slot: index, generation: slot.generation.get() }.encode();
+        self.tasks().trace.op(trace::Kind::Submit, slot.kind.get().counted(), tag, 0, false);
+        sqe.tagged(tag)
     }
 
     /// The standing wake-up: completes whenever another thread writes the worker's eventfd.

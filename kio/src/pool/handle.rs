@@ -75,6 +75,25 @@ impl<P: Pool> Handle<P> {
         parts::<P>(worker).usage(const { &P::CONFIG })
     }
 
+    /// What happened on a worker, oldest first: the newest 8,191 events, read while it goes on. One
+    /// that is overwritten meanwhile is left out.
+    ///
+    /// # Panics
+    /// Where there is no such worker.
+    #[cfg(feature = "trace")]
+    pub fn trace(&self, worker: usize) -> impl Iterator<Item = crate::trace::Event> + use<P> {
+        assert!(worker < self.workers(), "worker {worker} of {}", self.workers());
+        let tasks = &parts::<P>(worker).tasks;
+        tasks.trace.read(|task| tasks.name_of(task))
+    }
+
+    /// Writes what happened on all workers as Chrome's JSON, which Perfetto opens too.
+    #[cfg(feature = "trace")]
+    pub fn write_trace(&self, to: &mut dyn std::io::Write) -> std::io::Result<()> {
+        let workers = (0..self.workers()).map(|worker| self.trace(worker));
+        crate::trace::write(P::CONFIG.name, workers, to)
+    }
+
     /// Stops the pool: listeners end, connections drain. Does not wait. Called a second time it
     /// ends the drain.
     pub fn stop(&self) {

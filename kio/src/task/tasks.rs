@@ -17,6 +17,7 @@ use super::{
 };
 use crate::error::Held;
 use crate::metrics::Counters;
+use crate::trace::{self, Trace};
 
 /// The tasks of one worker. A static; all zero while idle.
 pub(crate) struct Tasks {
@@ -46,6 +47,7 @@ pub(crate) struct Tasks {
     pub(super) owed: Owed,
     pub(crate) calls: Calls,
     pub(crate) counters: Counters,
+    pub(crate) trace: Trace,
 }
 
 /// Who is told of failures.
@@ -74,6 +76,7 @@ impl Tasks {
             owed: Owed::new(),
             calls: Calls::new(),
             counters: Counters::new(),
+            trace: Trace::new(),
         }
     }
 
@@ -150,6 +153,7 @@ impl Tasks {
         if task.queued.replace(true) {
             return;
         }
+        self.trace.task(trace::Kind::Wake, task.index());
         task.next_ready.set(None);
         match self.tail.replace(Some(task)) {
             None => self.head.set(Some(task)),
@@ -246,6 +250,13 @@ impl Tasks {
         arenas[any].fits(size, align).then_some(any as u16)
     }
 
+    /// The name of the task in a slot; from any thread, once the worker is set up.
+    #[cfg(feature = "trace")]
+    pub(crate) fn name_of(&self, index: u32) -> &'static str {
+        let holds = |arena: &&Arena| index.wrapping_sub(arena.first.get()) < arena.count();
+        self.arenas.get().iter().find(holds).map_or("", Arena::name)
+    }
+
     /// All arenas, `spawn` and `calls` the last.
     pub(crate) fn arenas(&self) -> &'static [Arena] {
         self.arenas.get()
@@ -322,6 +333,7 @@ impl Tasks {
         header.joined.set(joined);
         header.abort.set(false);
         header.state.set(State::Live);
+        self.trace.task(trace::Kind::Spawn, index);
         self.ready(header);
     }
 
@@ -348,6 +360,7 @@ impl Tasks {
         header.crossing.set(false);
         header.join.clear();
         arena.live.fall();
+        self.trace.task(trace::Kind::End, index);
         self.counters.tasks.set(self.counters.tasks.get() - 1);
     }
 
@@ -389,11 +402,13 @@ impl Tasks {
         }
         let body = header.body.get();
         self.current.set(Some(header));
+        self.trace.task(trace::Kind::Poll, header.index());
         let waker = ManuallyDrop::new(waker::waker(header));
         let mut cx = Context::from_waker(&waker);
         // SAFETY: the state says that the body holds a future of the type the table is for.
         let polled = catch(|| unsafe { (vtable.poll)(body, header, &mut cx) });
         self.current.set(None);
+        self.trace.task(trace::Kind::PollEnd, header.index());
         match polled {
             Ok(poll) if poll.is_pending() => {}
             Ok(_) => self.finish(header.index()),

@@ -93,6 +93,7 @@ impl Parts {
     ) {
         self.tasks.owner.claim();
         self.tasks.counters.clear();
+        self.tasks.trace.clear();
         self.tasks.thread.store(sys::thread(), Ordering::Relaxed);
         self.index.set(index);
         self.shared.set(Some(shared));

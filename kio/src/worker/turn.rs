@@ -8,6 +8,7 @@ use crate::metrics::Op;
 use crate::op::{HURRY, Io};
 use crate::pool::Idle;
 use crate::ring::{Ring, Wait, sys};
+use crate::trace::Kind;
 
 /// Tasks polled a turn, before the ring is looked at again: no task starves I/O.
 const POLLS_A_TURN: u32 = 256;
@@ -111,6 +112,8 @@ impl<'a> Loop<'a> {
     #[inline(never)]
     fn take_completions(&mut self) {
         let mut taken = 0;
+        let trace = &self.parts.tasks.trace;
+        trace.step(Kind::Take, 0);
         while let Some(cqe) = self.ring.pop() {
             taken += 1;
             if self.parts.io.complete(cqe) && !cqe.more() {
@@ -118,6 +121,7 @@ impl<'a> Loop<'a> {
             }
         }
         // Counted once a turn, when most is in use: arrivals hold their buffers.
+        trace.step(Kind::TakeEnd, taken as u32);
         self.parts.tasks.counters.completed.add(taken);
         self.count_buffers();
     }
@@ -261,7 +265,7 @@ impl<'a> Loop<'a> {
             if let Idle::Spin(nanos) = spin
                 && self.misses < MISSES_MAX
             {
-                self.parts.tasks.counters.enters.add(u64::from(self.ring.enter(Wait::No)?));
+                self.enter_ring(Wait::No)?;
                 if self.spin(nanos) {
                     self.began = sys::monotonic(); // watching is no part of a turn
                     self.misses = 0;
@@ -272,8 +276,7 @@ impl<'a> Loop<'a> {
             }
         }
         if wait == Wait::No {
-            self.parts.tasks.counters.enters.add(u64::from(self.ring.enter(Wait::No)?));
-            return Ok(());
+            return self.enter_ring(Wait::No);
         }
         let tasks = &self.parts.tasks;
         tasks.bell.say_sleeping();
@@ -284,13 +287,23 @@ impl<'a> Loop<'a> {
         if tasks.has_remote_for_certain() || posted || self.phase_changed() {
             wait = Wait::No;
         }
-        let slept = self.ring.enter(wait);
+        let slept = self.enter_ring(wait);
         tasks.bell.say_awake();
         if wait != Wait::No {
             self.began = sys::monotonic(); // a sleep is no part of a turn
         }
-        tasks.counters.enters.add(u64::from(slept?));
+        slept?;
         self.judge_sleep();
+        Ok(())
+    }
+
+    #[inline]
+    fn enter_ring(&mut self, wait: Wait) -> Result<()> {
+        let tasks = &self.parts.tasks;
+        tasks.trace.step(Kind::Enter, u32::from(wait != Wait::No));
+        let entered = self.ring.enter(wait);
+        tasks.trace.step(Kind::EnterEnd, 0);
+        tasks.counters.enters.add(u64::from(entered?));
         Ok(())
     }
 

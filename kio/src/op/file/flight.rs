@@ -9,6 +9,7 @@ use crate::metrics::Op;
 use crate::op::slot::Tag;
 use crate::op::{CANCELS_MAX, Io};
 use crate::ring::{Cqe, Sqe};
+use crate::trace;
 
 /// One operation on a file, in the kernel. Free, then flying until its completion: every operation
 /// here has exactly one.
@@ -70,8 +71,17 @@ impl Io {
             files.cancel_next.set(files.cancel_next.get().min(index));
         }
         let tag = Tag::File { flight: index, generation: flight.generation.get() }.encode();
+        let op = request.ask.get().counted();
+        self.tasks().trace.op(trace::Kind::Submit, op, tag, 0, false);
         self.file_sqe(request, |sqe| push(&sqe.tagged(tag)));
         true
+    }
+
+    /// What a completion of an operation on a file is of.
+    pub(in crate::op) fn op_in_flight(&self, index: u32) -> Op {
+        let flight = self.files.flights.find(index as usize);
+        let request = flight.and_then(|flight| flight.request.get());
+        request.map_or(Op::None, |request| request.ask.get().counted())
     }
 
     /// A completion of an operation on a file.

@@ -243,6 +243,7 @@ impl Tasks {
                 header.joined.set(false);
                 header.abort.set(false);
                 header.state.set(State::Live);
+                self.trace.task(crate::trace::Kind::Spawn, index);
                 self.ready(header);
             }
             Err(panic) => {

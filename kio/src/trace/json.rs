@@ -1,0 +1,140 @@
+//! A trace as Chrome's JSON, which Perfetto opens: a track a worker with its turns and polls, one an
+//! operation from SQE to CQE, and an arrow from each wake to the poll that it brought about.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Result, Write};
+
+use super::event::{Event, Kind};
+
+/// The process that the tracks are of, in the viewer.
+const PROCESS: u32 = 1;
+
+/// Writes the events of all workers.
+pub(crate) fn write<E: Iterator<Item = Event>>(
+    pool: &str,
+    workers: impl Iterator<Item = E>,
+    to: &mut dyn Write,
+) -> Result<()> {
+    let workers: std::vec::Vec<std::vec::Vec<Event>> = workers.map(Iterator::collect).collect();
+    let begin = workers.iter().filter_map(|events| events.first()).map(|event| event.ns).min();
+    let mut out = Out { to, first: true, begin: begin.unwrap_or(0) };
+    write!(out.to, "{{\"displayTimeUnit\":\"ns\",\"traceEvents\":[")?;
+    out.name("process_name", 0, pool)?;
+    for (worker, events) in workers.iter().enumerate() {
+        let worker = worker as u32;
+        out.name("thread_name", worker, &std::format!("worker {worker}"))?;
+        Track { worker, ..Track::default() }.write(events, &mut out)?;
+    }
+    writeln!(out.to, "\n]}}")
+}
+
+struct Out<'a> {
+    to: &'a mut dyn Write,
+    first: bool,
+    begin: u64,
+}
+
+impl Out<'_> {
+    fn open(&mut self, phase: &str, worker: u32, name: &str) -> Result<()> {
+        let comma = if core::mem::take(&mut self.first) { "" } else { "," };
+        write!(
+            self.to,
+            "{comma}\n{{\"ph\":\"{phase}\",\"pid\":{PROCESS},\"tid\":{worker},\"name\":\""
+        )?;
+        for c in name.chars() {
+            match c {
+                '"' | '\\' => write!(self.to, "\\{c}")?,
+                c if c.is_control() => write!(self.to, "\\u{:04x}", u32::from(c))?,
+                c => write!(self.to, "{c}")?,
+            }
+        }
+        write!(self.to, "\"")
+    }
+
+    fn name(&mut self, what: &str, worker: u32, name: &str) -> Result<()> {
+        self.open("M", worker, what)?;
+        let name = name.escape_default();
+        write!(self.to, ",\"args\":{{\"name\":\"{name}\"}}}}")
+    }
+
+    /// An event at its time, with further members, each with its comma before it.
+    fn event(&mut self, phase: &str, worker: u32, name: &str, ns: u64, more: &str) -> Result<()> {
+        self.open(phase, worker, name)?;
+        let ns = ns - self.begin;
+        write!(self.to, ",\"ts\":{}.{:03}{more}}}", ns / 1000, ns % 1000)
+    }
+}
+
+/// What is open on a worker's track. The oldest events are overwritten, so ends may come without their
+/// begins: those are left out.
+#[derive(Default)]
+struct Track {
+    worker: u32,
+    /// The slice that is open, `taking`, a poll or `enter`; they do not nest, but for polls in a take.
+    open: std::vec::Vec<Kind>,
+    ops: BTreeSet<u64>,
+    /// Wakes that no poll has answered: task, and the arrow's number.
+    wakes: BTreeMap<u32, u64>,
+    arrows: u64,
+}
+
+impl Track {
+    fn write(&mut self, events: &[Event], out: &mut Out<'_>) -> Result<()> {
+        use std::format;
+        for event in events {
+            let Event { ns, kind, subject, name, id, result, more } = *event;
+            let worker = self.worker;
+            let task = || format!("{name}#{subject}");
+            let op = format!(",\"cat\":\"op\",\"id\":\"{worker}:{id:x}\"");
+            match kind {
+                Kind::Spawn | Kind::End => {
+                    let what = if kind == Kind::Spawn { "spawn" } else { "end" };
+                    out.event("i", worker, &format!("{what} {}", task()), ns, ",\"s\":\"t\"")?;
+                }
+                Kind::Wake => {
+                    out.event("i", worker, &format!("wake {}", task()), ns, ",\"s\":\"t\"")?;
+                    self.arrows += 1;
+                    let arrow = u64::from(worker) << 48 | self.arrows;
+                    self.wakes.insert(subject, arrow);
+                    let of = format!(",\"cat\":\"wake\",\"id\":{arrow}");
+                    out.event("s", worker, "wake", ns, &of)?;
+                }
+                Kind::Poll => {
+                    self.open.push(kind);
+                    out.event("B", worker, &task(), ns, ",\"cat\":\"poll\"")?;
+                    if let Some(arrow) = self.wakes.remove(&subject) {
+                        let of = format!(",\"cat\":\"wake\",\"id\":{arrow},\"bp\":\"e\"");
+                        out.event("f", worker, "wake", ns, &of)?;
+                    }
+                }
+                Kind::Take | Kind::Enter => {
+                    self.open.push(kind);
+                    let what = match (kind, subject) {
+                        (Kind::Take, _) => "completions",
+                        (_, 0) => "enter",
+                        _ => "enter, sleep",
+                    };
+                    out.event("B", worker, what, ns, ",\"cat\":\"loop\"")?;
+                }
+                Kind::PollEnd | Kind::TakeEnd | Kind::EnterEnd => {
+                    if self.open.pop().is_some() {
+                        out.event("E", worker, "", ns, "")?;
+                    }
+                }
+                // A cancel has the number of what it cancels.
+                Kind::Submit if !self.ops.insert(id) => out.event("n", worker, name, ns, &op)?,
+                Kind::Submit => out.event("b", worker, name, ns, &op)?,
+                Kind::Complete if !self.ops.contains(&id) => {}
+                Kind::Complete => {
+                    let args = format!("{op},\"args\":{{\"result\":{result}}}");
+                    out.event("n", worker, name, ns, &args)?;
+                    if !more {
+                        self.ops.remove(&id);
+                        out.event("e", worker, name, ns, &op)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
