@@ -7,7 +7,11 @@ use kio::{Result, net::TcpStream};
 
 async fn echo(mut conn: TcpStream) -> Result<()> {
     while let Some(data) = conn.recv_idle().await? {
-        conn.send(data).await?; // the received buffer itself, not a copy
+        conn.push(data).await?; // the received buffer itself, not a copy
+        while let Some(more) = conn.try_recv() {
+            conn.push(more).await?; // what came with it
+        }
+        conn.flush().await?; // one send
     }
     Ok(())
 }

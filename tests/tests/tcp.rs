@@ -210,6 +210,47 @@ fn an_echo_returns_every_byte_of_any_length() {
 }
 
 #[test]
+fn try_recv_takes_what_is_here_and_the_end_is_for_recv_to_tell() {
+    let sent = pattern(4 * 16 * 1024);
+    let back = sent.clone();
+    let peer = move |mut peer: Client| {
+        peer.write_all(&sent).expect("the server reads");
+        peer.shutdown(Shutdown::Write).expect("connected");
+        read_all(&mut peer)
+    };
+    let (got, (first, sends)) = with_peer(peer, async |worker, mut conn| {
+        // Nothing was asked of the kernel, so nothing is here.
+        assert!(conn.try_recv().is_none());
+        let first = conn.recv().await.expect("bytes").expect("some").len();
+        // The rest is on its way; each turn may bring some.
+        let (mut got, before) = (first, worker.stats().ops.send);
+        while got < 4 * 16 * 1024 {
+            match conn.try_recv() {
+                Some(more) => {
+                    assert!(!more.is_empty());
+                    got += more.len();
+                    conn.push(more).await.expect("room");
+                }
+                None => match conn.recv().await.expect("bytes") {
+                    Some(more) => {
+                        got += more.len();
+                        conn.push(more).await.expect("room");
+                    }
+                    None => break,
+                },
+            }
+        }
+        assert!(conn.try_recv().is_none(), "no more came");
+        assert!(conn.recv().await.expect("the end").is_none());
+        assert!(conn.try_recv().is_none(), "the end is nothing to take");
+        conn.flush().await.expect("the peer reads");
+        (first, worker.stats().ops.send - before)
+    });
+    assert!(got == back[first..], "all but what was taken first, in order");
+    assert_eq!(sends, 1, "one send for all that was pushed");
+}
+
+#[test]
 fn many_clients_at_once_get_their_own_bytes_back() {
     let pool = Echo::start_when_free().expect("starts");
     let addr = pool.local_addr().expect("it listens");

@@ -42,8 +42,14 @@ async fn http(mut conn: TcpStream) -> KioResult<()> {
 
 async fn echo(mut conn: TcpStream) -> KioResult<()> {
     while let Some(data) = conn.recv_idle().await? {
-        conn.send(data).await?;
-        served(1);
+        conn.push(data).await?;
+        let mut count = 1;
+        while let Some(more) = conn.try_recv() {
+            conn.push(more).await?;
+            count += 1;
+        }
+        conn.flush().await?;
+        served(count);
     }
     Ok(())
 }

@@ -25,6 +25,29 @@ pub trait RecvHalf {
     /// has arrived.
     async fn recv_idle(&mut self) -> Result<Option<Buf>>;
 
+    /// Takes the next received bytes, if some are here already: what came with those that `recv` gave
+    /// can so be answered by one send.
+    ///
+    /// Only what this worker has taken from the kernel counts, at most a `window`. `None` says nothing
+    /// of the stream's end, nor of errors, and starts no receive: `recv` does. No system call. A stream
+    /// that keeps no received bytes has none here.
+    ///
+    /// ```
+    /// # async fn echo(mut conn: kio::net::TcpStream) -> kio::Result<()> {
+    /// while let Some(data) = conn.recv_idle().await? {
+    ///     conn.push(data).await?;
+    ///     while let Some(more) = conn.try_recv() {
+    ///         conn.push(more).await?;
+    ///     }
+    ///     conn.flush().await?; // all of it in one send
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn try_recv(&mut self) -> Option<Buf> {
+        None
+    }
+
     /// Waits for received bytes and copies them behind what is in `into`, as many as fit; the rest
     /// stays for the next call. For requests that arrive in parts. Returns how many; 0 at the end
     /// of the stream.

@@ -106,6 +106,12 @@ macro_rules! receives {
                 Recv::new(self.socket, true)
             }
 
+            /// See [`RecvHalf::try_recv`].
+            #[inline]
+            pub fn try_recv(&mut self) -> Option<Buf> {
+                self.socket.core.parts().ok()?.io.receive(self.socket.at)
+            }
+
             /// See [`RecvHalf::recv_into`].
             pub fn recv_into<'a>(&'a mut self, into: &'a mut BufMut) -> RecvInto<'a> {
                 RecvInto::new(self.socket, into, false)
@@ -128,6 +134,10 @@ macro_rules! receives {
 
             async fn recv_idle(&mut self) -> Result<Option<Buf>> {
                 Recv::new(self.socket, true).await
+            }
+
+            fn try_recv(&mut self) -> Option<Buf> {
+                self.socket.core.parts().ok()?.io.receive(self.socket.at)
             }
 
             async fn recv_into(&mut self, into: &mut BufMut) -> Result<usize> {
