@@ -96,7 +96,9 @@ use proc_macro2::TokenStream;
 /// `fn(&State) -> SocketAddr`; the handler an `async fn(TcpStream)` or `async fn(Worker<P>,
 /// TcpStream)` that returns `()` or a `Result`. Its arena has a slot for each of `conns`, unless
 /// `tasks` gives it a count. Options follow in braces: `accept = shared` is one listener for all
-/// workers, `real_fds` gives connections real descriptors.
+/// workers, `real_fds` gives connections real descriptors. `tls = path`, of a `fn(&State) ->
+/// &TlsAcceptor`, shakes hands first, in the connection's task: the handler takes a `TlsStream` in place
+/// of the `TcpStream`, and connections have real descriptors (kio's feature `tls`).
 ///
 /// ```
 /// # use kio::{Core, Result, Worker, net::TcpStream};

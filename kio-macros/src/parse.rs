@@ -71,10 +71,17 @@ pub enum Addr {
     Function(ExprPath),
 }
 
-/// An option of a listener: `real_fds`, or `accept = shared`.
+/// An option of a listener: `real_fds`, `accept = shared`, or `tls = path`.
 pub struct ListenOption {
     pub name: Ident,
-    pub value: Option<TokenTree>,
+    pub value: Option<ListenValue>,
+}
+
+/// What stands right of an option's `=`.
+pub enum ListenValue {
+    Word(TokenTree),
+    /// A function of the state.
+    Function(ExprPath),
 }
 
 /// One line of `tasks`.
@@ -262,9 +269,13 @@ fn listen(input: ParseStream, errors: &mut Errors) -> Result<Listen> {
 }
 
 fn listen_option(input: ParseStream) -> Result<ListenOption> {
-    let name = input.parse()?;
+    let name: Ident = input.parse()?;
     let value = match input.parse::<Option<Token![=]>>()? {
-        Some(_) => Some(input.parse()?),
+        Some(_) if name == "tls" => {
+            let what = "the path of a `fn(&State) -> &TlsAcceptor`";
+            Some(ListenValue::Function(path(input, what)?))
+        }
+        Some(_) => Some(ListenValue::Word(input.parse()?)),
         None => None,
     };
     Ok(ListenOption { name, value })

@@ -9,9 +9,9 @@ use std::thread;
 use kio::net::{ConnectOptions, ListenOptions};
 use kio::tls::{DataPath, Mode, Reason, TlsAcceptor, TlsConnector, TlsError, TlsStream};
 use kio::{Core, Error, StartError, Worker};
-use kio_tests::tls::{Authority, Choice, NAME, SUITES, tls_client};
+use kio_tests::tls::{Authority, Choice, NAME, SUITES, VERSIONS, tls_client};
 use kio_tests::{client, pattern};
-use rustls::{ProtocolVersion, SupportedCipherSuite};
+use rustls::{ClientConfig, ProtocolVersion, SupportedCipherSuite};
 
 kio::pool! {
     struct Net;
@@ -108,7 +108,7 @@ async fn echo(conn: &mut TlsStream) -> kio::Result<()> {
 }
 
 /// Sends `sent` from a thread, reads as much, and ends with close_notify both ways.
-fn exchange(addr: SocketAddr, config: &Arc<rustls::ClientConfig>, sent: &[u8]) -> Vec<u8> {
+fn exchange(addr: SocketAddr, config: &Arc<ClientConfig>, sent: &[u8]) -> Vec<u8> {
     let mut client = tls_client(addr, config);
     let mut got = Vec::new();
     // In halves of a window: an echo server stops reading while its replies are not read.
@@ -261,5 +261,163 @@ fn plain_http_on_the_tls_port_is_told_as_such() {
         assert_eq!(served, Err(Error::Tls(TlsError::NotTls)));
         assert_eq!(reply[0], 21, "an alert");
         assert_eq!(reply[5], 2, "a fatal one");
+    }
+}
+
+struct App {
+    acceptor: TlsAcceptor,
+}
+
+impl kio::State for App {
+    type Args = TlsAcceptor;
+
+    fn init(_: Core, acceptor: &TlsAcceptor) -> kio::Result<Self> {
+        Ok(Self { acceptor: acceptor.clone() })
+    }
+}
+
+impl App {
+    fn acceptor(&self) -> &TlsAcceptor {
+        &self.acceptor
+    }
+}
+
+kio::pool! {
+    struct Declared;
+    workers = 2,
+    state = App,
+    listen = { "127.0.0.1:0" => tell { tls = App::acceptor } },
+    tasks = { tell: 32 },
+    conns = 64,
+    pin = off,
+}
+
+/// Says how it came to be, then echoes.
+async fn tell(worker: Worker<Declared>, mut conn: TlsStream) -> kio::Result<()> {
+    let resumed = if conn.info().resumed() { "resumed" } else { "full" };
+    conn.send(if worker.index() == 0 { "0 " } else { "1 " }).await?;
+    conn.send_copy(format!("{resumed}\n").as_bytes()).await?;
+    echo(&mut conn).await?;
+    conn.close().await
+}
+
+/// What `tell` says to a client of the address, and which certificate it shows.
+fn told(addr: SocketAddr, config: &Arc<ClientConfig>) -> Result<(String, Vec<u8>), std::io::Error> {
+    let mut client = tls_client(addr, config);
+    let mut line = Vec::new();
+    let mut byte = [0];
+    while byte != *b"\n" {
+        client.read_exact(&mut byte)?;
+        line.push(byte[0]);
+    }
+    let certificate = client.conn.peer_certificates().expect("there is one")[0].to_vec();
+    client.conn.send_close_notify();
+    client.flush()?;
+    assert_eq!(client.read(&mut byte)?, 0);
+    Ok((String::from_utf8(line).expect("text"), certificate))
+}
+
+#[test]
+fn a_declared_listener_shakes_hands_resumes_on_any_worker_and_reloads() {
+    let authority = Authority::new();
+    let (old, new) = (authority.issue(NAME), authority.issue(NAME));
+    for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
+        let choice = Choice::version(version);
+        let acceptor = TlsAcceptor::new(Arc::new(choice.server(&old)), mode).unwrap();
+        let pool = Declared::start_when_free(acceptor.clone()).expect("a free port");
+        let addr = pool.local_addr().expect("it listens");
+        // Nobody waits for this one, who says nothing.
+        let silent = client(addr);
+
+        let config = Arc::new(choice.client(&authority));
+        let mut seen = [false; 2];
+        let mut first = true;
+        while seen != [true; 2] {
+            let (line, certificate) = told(addr, &config).expect("a connection");
+            assert_eq!(certificate, *old.chain[0]);
+            let expected = if first { "full" } else { "resumed" };
+            assert_eq!(line[2..].trim(), expected, "{mode:?} {version:?}");
+            seen[usize::from(line.starts_with('1'))] = true;
+            first = false;
+        }
+
+        acceptor.reload(Arc::new(choice.server(&new)));
+        let fresh = Arc::new(choice.client(&authority));
+        let (_, certificate) = told(addr, &fresh).expect("a connection");
+        assert_eq!(certificate, *new.chain[0]);
+
+        drop(silent);
+        pool.stop();
+        pool.join().expect("a clean end");
+    }
+}
+
+#[test]
+fn sessions_are_resumed_by_the_client_too() {
+    let authority = Authority::new();
+    let identity = authority.issue(NAME);
+    for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
+        let choice = Choice::version(version);
+        let acceptor = TlsAcceptor::new(Arc::new(choice.server(&identity)), mode).unwrap();
+        let connector = TlsConnector::new(Arc::new(choice.client(&authority)), mode).unwrap();
+        let resumed = on_net(async move |worker: Worker<Net>| {
+            let options = ListenOptions::new().real_fds();
+            let mut listener = worker.listen_with("127.0.0.1:0", options).await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let mut resumed = Vec::new();
+            for _ in 0..3 {
+                let server = async {
+                    let mut conn = acceptor.accept(listener.accept().await?).await?;
+                    conn.send("with tickets before").await?;
+                    while conn.recv().await?.is_some() {}
+                    conn.close().await
+                };
+                let client = async {
+                    let options = ConnectOptions::new().real_fd();
+                    let mut conn =
+                        connector.connect(NAME, worker.connect_with(addr, options).await?).await?;
+                    while let Some(data) = conn.recv().await? {
+                        assert_eq!(*data, *b"with tickets before");
+                        conn.shutdown().await?;
+                    }
+                    kio::Result::Ok(conn.info().resumed())
+                };
+                let (server, client) = embassy_futures::join::join(server, client).await;
+                server.unwrap();
+                resumed.push(client.unwrap());
+            }
+            resumed
+        });
+        assert_eq!(resumed, [false, true, true], "{mode:?} {version:?}");
+    }
+}
+
+#[test]
+fn protocols_names_and_client_certificates_are_told() {
+    let authority = Authority::new();
+    let identity = authority.issue(NAME);
+    let visitor = authority.issue("visitor.example");
+    for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
+        let choice = Choice::version(version);
+        let mut server = choice.server_for_known(&identity, &authority);
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let acceptor = TlsAcceptor::new(Arc::new(server), mode).unwrap().keep_peer_certificates();
+        let mut config = choice.client_as(&authority, Some(&visitor));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let config = Arc::new(config);
+        let expected = visitor.chain.clone();
+        let (_, served) = serve_one(
+            acceptor,
+            move |addr| exchange(addr, &config, b"hello"),
+            async move |conn| {
+                let mut conn = conn?;
+                assert_eq!(conn.info().alpn(), Some(&b"http/1.1"[..]));
+                assert_eq!(conn.info().sni(), Some(NAME));
+                assert_eq!(conn.info().peer_certificates(), Some(&expected[..]));
+                echo(&mut conn).await?;
+                conn.close().await
+            },
+        );
+        served.expect("a clean end");
     }
 }

@@ -9,7 +9,7 @@ use syn::{ExprPath, LitInt, LitStr};
 
 use super::{Checker, Quantity, SOME, Setting, Start};
 use crate::keys::closest;
-use crate::parse::{Addr, Listen, ListenOption, Task};
+use crate::parse::{Addr, Listen, ListenOption, ListenValue, Task};
 
 /// One line of `tasks`.
 pub struct Arena {
@@ -23,8 +23,16 @@ pub struct Arena {
 pub struct Listener {
     pub addr: Address,
     pub handler: ExprPath,
+    pub options: Options,
+}
+
+/// What is said of a listener besides.
+#[derive(Default)]
+pub struct Options {
     pub shared: bool,
     pub real_fds: bool,
+    /// A function of the state that gives the acceptor.
+    pub tls: Option<ExprPath>,
 }
 
 /// Where to listen.
@@ -85,7 +93,7 @@ impl Checker<'_> {
     pub(super) fn listeners(&mut self, lines: Vec<Listen>) -> Vec<Listener> {
         let mut listeners: Vec<Listener> = Vec::new();
         for Listen { addr, handler, options } in lines {
-            let (shared, real_fds) = self.listen_options(options);
+            let options = self.listen_options(options);
             let addr = match addr {
                 Addr::Function(path) => Address::Function(path),
                 Addr::Literal(literal) => match self.address(&literal) {
@@ -104,7 +112,7 @@ impl Checker<'_> {
                 let text = format!("a worker listens on at most {LISTENERS_MAX} addresses");
                 self.errors.push(handler.span(), text);
             }
-            listeners.push(Listener { addr, handler, shared, real_fds });
+            listeners.push(Listener { addr, handler, options });
         }
         listeners
     }
@@ -128,36 +136,45 @@ impl Checker<'_> {
         None
     }
 
-    fn listen_options(&mut self, options: Vec<ListenOption>) -> (bool, bool) {
-        let (mut shared, mut real_fds) = (false, false);
-        for ListenOption { name, value } in options {
-            let flag = match name.to_string().as_str() {
-                "accept" if value.as_ref().is_some_and(|value| value.to_string() == "shared") => {
-                    &mut shared
+    fn listen_options(&mut self, lines: Vec<ListenOption>) -> Options {
+        let mut options = Options::default();
+        for ListenOption { name, value } in lines {
+            let again = match (name.to_string().as_str(), value) {
+                ("accept", Some(ListenValue::Word(word))) if word.to_string() == "shared" => {
+                    std::mem::replace(&mut options.shared, true)
                 }
-                "accept" => {
-                    let at = value.map_or(name.span(), |value| value.span());
+                ("accept", value) => {
+                    let at = match value {
+                        Some(ListenValue::Word(word)) => word.span(),
+                        _ => name.span(),
+                    };
                     self.errors.push(at, "the one thing to say of accept is `accept = shared`");
                     continue;
                 }
-                "real_fds" => &mut real_fds,
-                "tls" => {
-                    self.errors.push(name.span(), "`tls` comes in a later version of kio");
+                ("real_fds", None) => std::mem::replace(&mut options.real_fds, true),
+                ("real_fds", Some(_)) => {
+                    self.errors.push(name.span(), "`real_fds` stands alone, without a value");
+                    continue;
+                }
+                ("tls", Some(ListenValue::Function(path))) => options.tls.replace(path).is_some(),
+                ("tls", _) => {
+                    let text = "expected `tls = path`, of a `fn(&State) -> &TlsAcceptor`";
+                    self.errors.push(name.span(), text);
                     continue;
                 }
                 _ => {
-                    let text = format!("unknown option `{name}`: `accept = shared` or `real_fds`");
+                    let text = format!(
+                        "unknown option `{name}`: `accept = shared`, `real_fds` or `tls = path`"
+                    );
                     self.errors.push(name.span(), text);
                     continue;
                 }
             };
-            if name == "real_fds" && value.is_some() {
-                self.errors.push(name.span(), "`real_fds` stands alone, without a value");
-            } else if std::mem::replace(flag, true) {
+            if again {
                 self.errors.push(name.span(), format!("`{name}` is given twice"));
             }
         }
-        (shared, real_fds)
+        options
     }
 
     /// Warns where more handlers are declared than there can be connections.

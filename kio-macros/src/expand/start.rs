@@ -16,6 +16,8 @@ use crate::check::{Address, Listener, Pool, Start, name, text};
 /// A handler of `listen`, and on how many addresses it serves.
 struct Handler<'a> {
     path: &'a ExprPath,
+    /// What gives the acceptor, where connections are TLS.
+    tls: Option<&'a ExprPath>,
     function: Ident,
     addresses: u32,
 }
@@ -33,13 +35,26 @@ pub fn futures(pool: &Pool, valid: bool) -> TokenStream {
         },
         Start::Listen(listeners) if valid => {
             let functions = handlers(listeners).into_iter().map(|handler| {
-                let Handler { path, function, .. } = handler;
+                let Handler { path, tls, function, .. } = handler;
+                let handle = match tls {
+                    None => quote_spanned! {at(path.span())=>
+                        __kio::Handler::handle(#path, worker, stream)
+                    },
+                    Some(tls) => {
+                        let acceptor = quote_spanned! {at(tls.span())=>
+                            __kio::acceptor(#tls(__kio::core::ops::Deref::deref(&worker.state())))
+                        };
+                        quote_spanned! {at(path.span())=>
+                            __kio::secured(#acceptor, #path, worker, stream)
+                        }
+                    }
+                };
                 quote_spanned! {at(path.span())=>
                     fn #function(
                         worker: #krate::Worker<#this>,
                         stream: #krate::net::TcpStream,
                     ) -> impl __kio::core::future::Future<Output: #krate::Outcome> + 'static {
-                        __kio::Handler::handle(#path, worker, stream)
+                        #handle
                     }
                 }
             });
@@ -53,8 +68,25 @@ pub fn futures(pool: &Pool, valid: bool) -> TokenStream {
 pub fn arenas(pool: &Pool) -> Vec<TokenStream> {
     let this = &pool.name;
     let mut arenas = Vec::new();
+    let secured: Vec<Handler<'_>> = match &pool.start {
+        Start::Listen(listeners) => {
+            handlers(listeners).into_iter().filter(|h| h.tls.is_some()).collect()
+        }
+        _ => Vec::new(),
+    };
     for task in &pool.tasks {
         let (path, label, count) = (&task.path, &task.label, config::integer(&task.count, "u32"));
+        let mut handles = false;
+        // The handshake is in the same slot, so what is counted is the future of both.
+        for Handler { function, .. } in secured.iter().filter(|h| text(h.path) == text(path)) {
+            handles = true;
+            arenas.push(quote_spanned! {site()=>
+                __kio::handler_layout::<#this, _, _>(&#function, #label, #count)
+            });
+        }
+        if handles {
+            continue;
+        }
         arenas.push(quote_spanned!(at(path.span())=> __kio::layout(&#path, #label, #count)));
     }
     match &pool.start {
@@ -76,7 +108,7 @@ pub fn arenas(pool: &Pool) -> Vec<TokenStream> {
                     __kio::handler_layout::<#this, _, _>(&#function, #label, __KIO_CONNS)
                 });
             }
-            for Handler { path, function, addresses } in &handlers {
+            for Handler { path, function, addresses, .. } in &handlers {
                 let label = format!("listen: {}", name(path));
                 arenas.push(quote_spanned! {site()=>
                     __kio::accept_layout::<#this, _, _>(&#function, #label, #addresses)
@@ -90,16 +122,24 @@ pub fn arenas(pool: &Pool) -> Vec<TokenStream> {
 /// The distinct handlers.
 fn handlers(listeners: &[Listener]) -> Vec<Handler<'_>> {
     let mut handlers: Vec<Handler<'_>> = Vec::new();
-    for Listener { handler: path, .. } in listeners {
-        match handlers.iter_mut().find(|handler| text(handler.path) == text(path)) {
+    for listener in listeners {
+        match handlers.iter_mut().find(|handler| handler.is_of(listener)) {
             Some(handler) => handler.addresses += 1,
             None => {
                 let function = format_ident!("__kio_handler_{}", handlers.len());
-                handlers.push(Handler { path, function, addresses: 1 });
+                let (path, tls) = (&listener.handler, listener.options.tls.as_ref());
+                handlers.push(Handler { path, tls, function, addresses: 1 });
             }
         }
     }
     handlers
+}
+
+impl Handler<'_> {
+    fn is_of(&self, listener: &Listener) -> bool {
+        text(self.path) == text(&listener.handler)
+            && self.tls.map(text) == listener.options.tls.as_ref().map(text)
+    }
 }
 
 /// `Pool::enter`. Without a valid declaration it starts nothing, and names the paths of the
@@ -129,19 +169,17 @@ pub fn enter(pool: &Pool, valid: bool) -> TokenStream {
 /// Starts the accept loop of one address.
 fn serve(pool: &Pool, listener: &Listener, handlers: &[Handler<'_>]) -> TokenStream {
     let krate = &pool.krate;
-    let Listener { addr, handler, shared, real_fds } = listener;
+    let Listener { addr, options, .. } = listener;
     let addr = match addr {
         Address::Literal(addr, _) => address(*addr),
         Address::Function(path) => quote_spanned! {at(path.span())=>
             #path(__kio::core::ops::Deref::deref(&worker.state()))
         },
     };
-    let function = handlers
-        .iter()
-        .find(|known| text(known.path) == text(handler))
-        .map(|known| &known.function);
-    let shared = shared.then(|| quote!(.shared()));
-    let real_fds = real_fds.then(|| quote!(.real_fds()));
+    let function = handlers.iter().find(|known| known.is_of(listener)).map(|known| &known.function);
+    let shared = options.shared.then(|| quote!(.shared()));
+    // The kernel's TLS is set up by a real descriptor.
+    let real_fds = (options.real_fds || options.tls.is_some()).then(|| quote!(.real_fds()));
     quote_spanned! {site()=>
         let options = #krate::net::ListenOptions::new() #shared #real_fds;
         __kio::serve(worker, #addr, options, #function)?;
@@ -184,8 +222,9 @@ fn echo(pool: &Pool) -> TokenStream {
         Start::Nothing => {}
         Start::Entry(path) => paths.push(path),
         Start::Listen(listeners) => {
-            for Listener { addr, handler, .. } in listeners {
+            for Listener { addr, handler, options } in listeners {
                 paths.push(handler);
+                paths.extend(&options.tls);
                 if let Address::Function(path) = addr {
                     paths.push(path);
                 }

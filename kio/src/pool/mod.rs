@@ -5,6 +5,8 @@ mod footprint;
 #[cfg(feature = "std")]
 mod handle;
 #[cfg(feature = "std")]
+mod secure;
+#[cfg(feature = "std")]
 mod serve;
 #[cfg(feature = "std")]
 mod signals;
@@ -18,6 +20,8 @@ pub use config::{Config, Idle, Pin, Registered, Workers};
 pub use footprint::Footprint;
 #[cfg(feature = "std")]
 pub use handle::Handle;
+#[cfg(feature = "std")]
+pub use secure::*;
 #[cfg(feature = "std")]
 pub use serve::{Handler, accept_layout, handler_layout, serve};
 #[cfg(feature = "std")]
