@@ -310,6 +310,12 @@ impl Io {
 
 #[cfg(test)]
 impl Io {
+    /// Whether sockets are in the table without a descriptor of their own.
+    #[cfg(feature = "tls")]
+    pub(crate) fn has_direct(&self) -> bool {
+        self.features.get().direct
+    }
+
     /// The socket that an operation's user data names.
     pub(super) fn socket_of(&self, user_data: u64) -> Option<usize> {
         match Tag::decode(user_data) {

@@ -24,6 +24,7 @@ use super::socket::{Socket, State, control_op, flag, recv_op, send_op};
 use crate::buf::Buf;
 use crate::error::{Error, Result};
 use crate::ring::ktls::{self, Direction, KeyBlock, Keys, Refused, SOL_TLS};
+use crate::ring::sys::clear_error;
 use crate::ring::{Cqe, Sqe};
 
 /// Most bytes of a control record that is sent: an alert has 2, a key update 5.
@@ -599,6 +600,23 @@ impl Io {
             Some(Err(_)) => return libc::EIO,
         }
         0
+    }
+
+    /// A receive failed: what is to be sent? On a connection that broke nothing more: once that was
+    /// told, the kernel seals on and says that all is well (6.1 to 7.3). After a record that could not be
+    /// opened an alert may tell why, and the kernel's error, which would end that send, is cleared.
+    pub(super) fn fail_sealed_sends(&self, at: u32, socket: &Socket, errno: i32) {
+        let of_record = matches!(
+            errno,
+            libc::EBADMSG | libc::EMSGSIZE | libc::EINVAL | libc::EKEYEXPIRED | libc::EIO
+        );
+        if !socket.has(flag::TLS_SEND) {
+            return;
+        }
+        match self.tls_fd(at) {
+            Ok(fd) if of_record => clear_error(fd),
+            _ => self.fail_sends(at, errno),
+        }
     }
 
     /// Forgets what was to be sent besides data; nothing of it is in flight.

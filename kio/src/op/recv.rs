@@ -195,7 +195,11 @@ impl Io {
             NO_BUFFER => return self.starve(at),
             // Cancelled for its window, or by a limit of the kernel's: who waits re-arms.
             CANCELED | 1.. => {}
-            errno => socket.rx_error.set(-errno),
+            errno => {
+                socket.rx_error.set(-errno);
+                #[cfg(feature = "tls")]
+                self.fail_sealed_sends(at, socket, -errno);
+            }
         }
         socket.rx_waiter.wake(self.tasks());
     }

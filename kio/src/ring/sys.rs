@@ -79,6 +79,12 @@ pub(crate) fn duplicate(fd: i32) -> rustix::io::Result<OwnedFd> {
     with_fd(fd, |fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))
 }
 
+/// Takes a socket's pending error off it.
+#[cfg(feature = "tls")]
+pub(crate) fn clear_error(fd: i32) {
+    let _ = with_fd(fd, |fd| rustix::net::sockopt::socket_error(fd));
+}
+
 /// This side's address of a socket.
 pub(crate) fn local_addr(fd: i32) -> Option<SocketAddr> {
     if fd < 0 {
