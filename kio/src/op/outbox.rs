@@ -103,6 +103,13 @@ pub(super) struct Message {
 const _: () = assert!(size_of::<Message>() == size_of::<libc::msghdr>());
 
 impl Message {
+    /// The first entry, while the kernel of a test has the message.
+    #[cfg(all(test, feature = "tls"))]
+    pub(super) unsafe fn entry(&self) -> &'static OutEntry {
+        // SAFETY: the caller knows that it is there.
+        unsafe { &*self.entries }
+    }
+
     pub(super) const fn new() -> Self {
         Self {
             name: 0,

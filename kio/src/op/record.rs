@@ -632,3 +632,43 @@ impl Io {
         sealed.set(sealed.get() + 1 + bytes / DATA_MAX);
     }
 }
+
+#[cfg(test)]
+impl Io {
+    /// As if the kernel had keys, and took the next too.
+    pub(super) fn pretend_sealed(&self, at: u32) {
+        self.socket(at).set(flag::TLS_SEND | flag::TLS_RECV);
+    }
+
+    /// Whether keys lie in the socket's slot.
+    pub(super) fn holds_keys(&self, at: u32) -> bool {
+        self.socket(at).records.with_tx(|tx| !tx.then.is_empty())
+    }
+}
+
+/// Writes a record's type as the kernel does, for the receive `sqe`.
+#[cfg(test)]
+pub(super) fn pretend_received(sqe: &Sqe, kind: u8, last: bool) {
+    let rx = sqe.of().1 as *mut Rx;
+    // SAFETY: the message of a receive that the test's kernel has.
+    unsafe {
+        (*rx).control =
+            Control { len: CONTROL_LEN, level: SOL_TLS, what: GET_RECORD_TYPE, kind, pad: [0; 7] };
+        (*rx).message.flags = if last { MSG_EOR } else { 0 };
+    }
+}
+
+/// Type and bytes of the control record that `sqe` sends; none where it sends data.
+#[cfg(test)]
+pub(super) fn sent_record(sqe: &Sqe) -> Option<(u8, &'static [u8])> {
+    if sqe.opcode != crate::ring::Opcode::SendMsg {
+        return None;
+    }
+    let message = sqe.of().1 as *const Message;
+    // SAFETY: the message of a send that the test's kernel has; of a record it has one entry.
+    unsafe {
+        let control = ((*message).control as *const Control).as_ref()?;
+        let entry = (*message).entry();
+        Some((control.kind, core::slice::from_raw_parts(entry.base.get(), entry.len.get())))
+    }
+}

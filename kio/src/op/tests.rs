@@ -15,6 +15,9 @@ use crate::error::Held;
 use crate::ring::{Cqe, Features, Opcode, Sqe};
 use crate::task::{Part, Tasks, WaitNode};
 
+#[cfg(feature = "tls")]
+mod records;
+
 const SOCKETS: usize = 4;
 const BUFFERS: usize = 8;
 const OUTBOX: usize = 3;
