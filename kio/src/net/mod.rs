@@ -7,7 +7,6 @@ mod embedded;
 #[cfg(feature = "std")]
 mod listener;
 #[cfg(feature = "tls")]
-#[cfg_attr(not(test), allow(dead_code, reason = "the TLS streams come"))]
 pub(crate) mod records;
 mod recv;
 mod relay;

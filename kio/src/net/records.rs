@@ -107,6 +107,7 @@ impl Records {
     }
 
     /// Lets `copy` take received bytes, which tells how many it took; how many in all.
+    #[cfg(any(test, feature = "embedded-io-async"))]
     pub(crate) fn copy_data(self, copy: impl FnMut(&[u8]) -> usize) -> usize {
         self.socket.core.parts().map_or(0, |parts| parts.io.receive_with(self.socket.at, copy))
     }
@@ -142,6 +143,7 @@ impl Records {
     ///
     /// Cancel safety: queued, it goes out all the same. Errors: those of sends, `TimedOut` past the
     /// send timeout, which cuts sends off.
+    #[cfg(test)]
     pub(crate) async fn send_record(
         self,
         kind: u8,
@@ -155,6 +157,7 @@ impl Records {
     }
 
     /// Waits until no control record is to be sent.
+    #[cfg(test)]
     async fn records_sent(self) -> Result<()> {
         self.within_send_timeout(|parts, cx| parts.io.poll_records_sent(self.socket.at, cx)).await
     }

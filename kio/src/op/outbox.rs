@@ -93,7 +93,7 @@ pub(crate) struct Outbox {
 pub(super) struct Message {
     name: usize,
     name_len: u32,
-    entries: *const OutEntry,
+    pub(super) entries: *const OutEntry,
     count: usize,
     pub(super) control: usize,
     pub(super) control_len: usize,
@@ -103,13 +103,6 @@ pub(super) struct Message {
 const _: () = assert!(size_of::<Message>() == size_of::<libc::msghdr>());
 
 impl Message {
-    /// The first entry, while the kernel of a test has the message.
-    #[cfg(all(test, feature = "tls"))]
-    pub(super) unsafe fn entry(&self) -> &'static OutEntry {
-        // SAFETY: the caller knows that it is there.
-        unsafe { &*self.entries }
-    }
-
     pub(super) const fn new() -> Self {
         Self {
             name: 0,
@@ -141,8 +134,11 @@ impl Outbox {
         unsafe {
             (*message).entries = entries.as_ptr();
             (*message).count = entries.len();
-            (*message).control = 0;
-            (*message).control_len = 0;
+            // A control record's may be there.
+            if cfg!(feature = "tls") {
+                (*message).control = 0;
+                (*message).control_len = 0;
+            }
         }
         message as u64
     }

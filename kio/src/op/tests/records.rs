@@ -1,7 +1,7 @@
 //! Records against the same made-up kernel: what is received keeps its order, what is given up dangles
 //! nothing, and no slot but the three of a socket is ever used.
 
-use super::super::record::{pretend_received, sent_record};
+use super::super::record::pretend::{received, sent};
 use super::*;
 use crate::error::Error;
 use crate::op::Arrived;
@@ -45,7 +45,7 @@ impl World {
     }
 
     fn part(&mut self, sqe: Sqe, kind: u8, bytes: i32, last: bool) {
-        pretend_received(&sqe, kind, last);
+        received(&sqe, kind, last);
         let id = self.take_buffer();
         self.io.complete(Cqe::made(sqe.user_data, bytes, id, false));
         self.io.feed();
@@ -54,7 +54,7 @@ impl World {
     /// Completes the record's receive or send like the kernel might.
     fn complete_record(&mut self, i: usize, how: u8) {
         let sqe = self.kernel.remove(i);
-        if let Some((_, bytes)) = sent_record(&sqe) {
+        if let Some((_, bytes)) = sent(&sqe) {
             let result = match how % 8 {
                 0 => -104,
                 1 => 1,
@@ -73,7 +73,7 @@ impl World {
             _ => (2, ALERT, true),
         };
         if kind != 0 {
-            pretend_received(&sqe, kind, last);
+            received(&sqe, kind, last);
         }
         let id = if result > 0 || how >= 128 { self.take_buffer() } else { None };
         let result = if id.is_none() && result > 0 { -105 } else { result };
@@ -89,7 +89,7 @@ impl World {
         let sqe = self.kernel[i];
         match sqe.opcode {
             Opcode::RecvMsg => self.complete_record(i, how),
-            Opcode::SendMsg if sent_record(&sqe).is_some() => self.complete_record(i, how),
+            Opcode::SendMsg if sent(&sqe).is_some() => self.complete_record(i, how),
             Opcode::Recv if how >= 160 => {
                 self.kernel.remove(i);
                 self.io.complete(Cqe::made(sqe.user_data, EIO, None, false));
@@ -330,14 +330,14 @@ fn a_record_goes_before_data_that_is_not_in_flight_and_close_notify_behind_all()
     // Short: the rest goes behind the record.
     world.io.complete(Cqe::made(first.user_data, 3, None, false));
     let record = world.taken(at, Opcode::SendMsg).expect("the record is next");
-    assert_eq!(sent_record(&record), Some((HANDSHAKE, &KEY_UPDATE[..])));
+    assert_eq!(sent(&record), Some((HANDSHAKE, &KEY_UPDATE[..])));
     world.io.complete(Cqe::made(record.user_data, 5, None, false));
     assert!(!world.io.holds_keys(at), "set, and wiped");
     let rest = world.taken(at, Opcode::SendMsg).expect("two entries, gathered");
-    assert_eq!(sent_record(&rest), None);
+    assert_eq!(sent(&rest), None);
     world.io.complete(Cqe::made(rest.user_data, 5, None, false));
     let notify = world.taken(at, Opcode::SendMsg).expect("then close_notify");
-    assert_eq!(sent_record(&notify), Some((ALERT, &[1, 0][..])));
+    assert_eq!(sent(&notify), Some((ALERT, &[1, 0][..])));
     assert!(world.taken(at, Opcode::Shutdown).is_none());
     world.io.complete(Cqe::made(notify.user_data, 2, None, false));
     let shutdown = world.taken(at, Opcode::Shutdown).expect("then the end");
@@ -381,7 +381,7 @@ fn a_cut_takes_the_record_back_that_did_not_reach_the_kernel() {
         world.io.cut(at);
         assert_eq!(world.io.holds_keys(at), reaches, "until its send has ended");
         world.pump(10);
-        let sends = world.kernel.iter().filter(|sqe| sent_record(sqe).is_some()).count();
+        let sends = world.kernel.iter().filter(|sqe| sent(sqe).is_some()).count();
         assert_eq!(sends, usize::from(reaches));
         world.end();
         assert!(!world.io.holds_keys(at));
