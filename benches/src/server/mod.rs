@@ -8,6 +8,8 @@
 mod epoll;
 pub mod kio;
 mod limit;
+#[cfg(feature = "peers")]
+mod peers;
 mod tokio;
 
 use std::fmt;
@@ -35,15 +37,32 @@ pub enum Kind {
     Kio,
     /// The idiomatic tokio server on a current-thread runtime.
     Tokio,
+    /// Other runtimes on io_uring.
+    #[cfg(feature = "peers")]
+    Monoio,
+    #[cfg(feature = "peers")]
+    Compio,
+    #[cfg(feature = "peers")]
+    Glommio,
+    #[cfg(feature = "peers")]
+    TokioUring,
 }
 
 impl Kind {
-    const ALL: [(&str, Self); 5] = [
+    const ALL: &[(&str, Self)] = &[
         ("kio", Self::Kio),
         ("limit", Self::Limit),
         ("limit-hot", Self::LimitHot),
         ("epoll", Self::Epoll),
         ("tokio", Self::Tokio),
+        #[cfg(feature = "peers")]
+        ("monoio", Self::Monoio),
+        #[cfg(feature = "peers")]
+        ("compio", Self::Compio),
+        #[cfg(feature = "peers")]
+        ("glommio", Self::Glommio),
+        #[cfg(feature = "peers")]
+        ("tokio-uring", Self::TokioUring),
     ];
 
     fn name(self) -> &'static str {
@@ -76,8 +95,12 @@ impl FromStr for Spec {
         let (name, spin) = s.split_once('@').unwrap_or((s, "0"));
         let spin = spin.parse().map_err(|_| format!("`{s}`: what follows @ is microseconds"))?;
         let kind = Kind::ALL.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
-        let known = Kind::ALL.map(|(name, _)| name).join(", ");
-        let kind = kind.ok_or_else(|| format!("unknown server `{name}`: {known}"))?;
+        let known: Vec<_> = Kind::ALL.iter().map(|(name, _)| *name).collect();
+        let known = known.join(", ");
+        let kind = kind.ok_or_else(|| {
+            let hint = "the other runtimes need `--features peers`";
+            format!("unknown server `{name}`: {known}; {hint}")
+        })?;
         Ok(Self { kind, spin })
     }
 }
@@ -107,6 +130,14 @@ pub fn run(kind: Kind, options: &Options) -> Result<()> {
         Kind::Kio => kio::run(options)?,
         Kind::Epoll => epoll::run(options)?,
         Kind::Tokio => tokio::run(options)?,
+        #[cfg(feature = "peers")]
+        Kind::Monoio => peers::monoio::run(options)?,
+        #[cfg(feature = "peers")]
+        Kind::Compio => peers::compio::run(options)?,
+        #[cfg(feature = "peers")]
+        Kind::Glommio => peers::glommio::run(options)?,
+        #[cfg(feature = "peers")]
+        Kind::TokioUring => peers::tokio_uring::run(options)?,
     }
     report();
     Ok(())
