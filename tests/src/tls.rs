@@ -1,6 +1,7 @@
 //! What tests of TLS share: certificates of every kind, configurations, and plain rustls clients over
 //! std sockets.
 
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
@@ -8,13 +9,15 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
 use rustls::client::WebPkiServerVerifier;
+use rustls::crypto::cipher::{MessageEncrypter, OutboundPlainMessage};
 use rustls::crypto::ring::{self, cipher_suite};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, SupportedCipherSuite,
-    SupportedProtocolVersion,
+    ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentType, ExtractedSecrets,
+    ProtocolVersion, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedCipherSuite, SupportedProtocolVersion,
 };
 
 use crate::client;
@@ -68,8 +71,10 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "the authority of the tests");
         let key = KeyPair::generate().expect("a key");
+        // Each has a name of its own, so that none is taken for another with a wrong signature.
+        let name = format!("authority {:?}", &key.public_key_raw()[..8]);
+        params.distinguished_name.push(DnType::CommonName, name);
         let root = params.self_signed(&key).expect("a certificate").der().clone();
         Self { issuer: Issuer::new(params, key), root }
     }
@@ -187,4 +192,80 @@ pub fn tls_client(addr: SocketAddr, config: &Arc<ClientConfig>) -> Client {
 pub fn tls_over(tcp: TcpStream, config: &Arc<ClientConfig>) -> Client {
     let name = ServerName::try_from(NAME).expect("a name");
     StreamOwned::new(ClientConnection::new(config.clone(), name).expect("a configuration"), tcp)
+}
+
+/// The end of a TLS connection whose records the test makes by hand, after an honest handshake.
+pub struct Forger {
+    /// The connection.
+    pub tcp: TcpStream,
+    encrypter: Box<dyn MessageEncrypter>,
+    version: ProtocolVersion,
+    sequence: u64,
+}
+
+impl Forger {
+    /// A client that shakes hands with `addr`. The configuration must give secrets out.
+    pub fn client(addr: SocketAddr, config: &Arc<ClientConfig>) -> Self {
+        let mut client = tls_client(addr, config);
+        while client.conn.is_handshaking() || client.conn.wants_write() {
+            client.conn.complete_io(&mut client.sock).expect("an honest handshake");
+        }
+        let suite = client.conn.negotiated_cipher_suite().expect("a suite");
+        let secrets = client.conn.dangerous_extract_secrets().expect("secrets");
+        Self::new(client.sock, suite, secrets)
+    }
+
+    /// A server that shakes hands with the client of `tcp`. The configuration must give secrets out.
+    pub fn server(mut tcp: TcpStream, config: Arc<ServerConfig>) -> Self {
+        let mut server = ServerConnection::new(config).expect("a configuration");
+        while server.is_handshaking() || server.wants_write() {
+            server.complete_io(&mut tcp).expect("an honest handshake");
+        }
+        let suite = server.negotiated_cipher_suite().expect("a suite");
+        let secrets = server.dangerous_extract_secrets().expect("secrets");
+        Self::new(tcp, suite, secrets)
+    }
+
+    fn new(tcp: TcpStream, suite: SupportedCipherSuite, secrets: ExtractedSecrets) -> Self {
+        let (sequence, secrets) = secrets.tx;
+        let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+        | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+        | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = secrets
+        else {
+            panic!("a cipher that the tests do not know");
+        };
+        let version = suite.version().version;
+        let encrypter = match suite {
+            SupportedCipherSuite::Tls13(suite) => suite.aead_alg.encrypter(key, iv),
+            SupportedCipherSuite::Tls12(suite) => {
+                let (fixed, explicit) = iv.as_ref().split_at(4);
+                suite.aead_alg.encrypter(key, fixed, explicit)
+            }
+        };
+        Self { tcp, encrypter, version, sequence }
+    }
+
+    /// Seals a record of that content type.
+    pub fn seal(&mut self, kind: u8, payload: &[u8]) -> Vec<u8> {
+        let plain = OutboundPlainMessage {
+            typ: ContentType::from(kind),
+            version: ProtocolVersion::TLSv1_2,
+            payload: payload.into(),
+        };
+        let sealed = self.encrypter.encrypt(plain, self.sequence).expect("it seals");
+        self.sequence += 1;
+        sealed.encode()
+    }
+
+    /// Seals records of that content type and sends them.
+    pub fn send(&mut self, kind: u8, payloads: &[&[u8]]) -> std::io::Result<()> {
+        let records: Vec<u8> =
+            payloads.iter().flat_map(|payload| self.seal(kind, payload)).collect();
+        self.tcp.write_all(&records)
+    }
+
+    /// The version of TLS.
+    pub fn version(&self) -> ProtocolVersion {
+        self.version
+    }
 }

@@ -1,8 +1,7 @@
 //! What a protocol above TCP does with a socket: the stream's own operations, by the handle that
 //! both halves share.
 
-use core::future::poll_fn;
-use core::task::Poll;
+use core::time::Duration;
 
 use super::recv::Recv;
 use super::send::Send;
@@ -11,8 +10,10 @@ use crate::buf::Buf;
 use crate::error::Result;
 use crate::op::Out;
 
-/// How often a send that nobody may wait for is looked at; one turn sends what the system takes.
-const TURNS: u32 = 4;
+/// How often and when a send is looked at that nobody may wait for: the next turn of the worker most
+/// often sends it.
+const LOOKS: u32 = 4;
+const LOOK: Duration = Duration::from_millis(1);
 
 impl Socket {
     /// Received bytes; with `idle`, none once the pool stops and nothing has arrived.
@@ -57,30 +58,17 @@ impl Socket {
         self.core.parts().is_ok_and(|parts| parts.io.at_end(self.at))
     }
 
-    /// Sends what was pushed as far as the system takes it within a few turns of the worker. Unlike
-    /// `flush` it waits for nothing, so it disturbs no one who does.
+    /// Sends what was pushed as far as the system takes it within some milliseconds, in looks of one.
+    /// Unlike `flush` it disturbs nobody who waits for sends, of whom the socket knows but one.
     pub(crate) async fn flush_some(self) {
-        for _ in 0..TURNS {
+        for _ in 0..LOOKS {
             let Ok(parts) = self.core.parts() else { return };
             parts.io.start_flush(self.at);
             let socket = parts.io.socket(self.at);
             if parts.io.flushed(self.at, socket).is_some() && !parts.io.is_sending_record(self.at) {
                 return;
             }
-            next_turn().await;
+            self.core.sleep(LOOK).await;
         }
     }
-}
-
-/// Lets the worker's loop go round once.
-async fn next_turn() {
-    let mut over = false;
-    poll_fn(|cx| {
-        if core::mem::replace(&mut over, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

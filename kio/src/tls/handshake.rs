@@ -12,7 +12,7 @@ use super::error::TlsError;
 use super::hello;
 use super::info::Info;
 use super::session::{Event, Session};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::net::Socket;
 use crate::net::records::Records;
 
@@ -24,6 +24,8 @@ const RECORDS_MAX: usize = 256;
 const HEAD: usize = 5;
 /// Most bytes of a payload: what TLS 1.2 allows a sealed one.
 const PAYLOAD_MAX: usize = 16 * 1024 + 2048;
+/// A fatal alert, as a record without keys.
+const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 /// How long a peer that was sent an alert may take to read it.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -71,6 +73,8 @@ struct Handshake {
     bytes: usize,
     /// To be sent.
     out: Vec<u8>,
+    /// Something was sent: there may be keys.
+    spoken: bool,
     sni: Option<Box<str>>,
 }
 
@@ -88,7 +92,18 @@ fn is_record(kind: u8) -> bool {
 impl Handshake {
     fn new(socket: Socket, session: Session, exact: Option<Records>) -> Self {
         let (records, out) = (Vec::new(), Vec::new());
-        Self { socket, session, exact, records, next: 0, seen: 0, bytes: 0, out, sni: None }
+        Self {
+            socket,
+            session,
+            exact,
+            records,
+            next: 0,
+            seen: 0,
+            bytes: 0,
+            out,
+            spoken: false,
+            sni: None,
+        }
     }
 
     async fn run(mut self, keep_certificates: bool) -> Result<Done> {
@@ -107,9 +122,15 @@ impl Handshake {
                 self.socket.push_copy(&self.out).await?;
                 self.socket.flush().await?;
                 self.out.clear();
+                self.spoken = true;
             }
             if event == Event::Handshaking {
-                self.receive().await?;
+                match self.receive().await {
+                    Err(Error::Tls(error @ TlsError::HandshakeTooLong)) => {
+                        return self.refuse(error).await;
+                    }
+                    received => received?,
+                }
                 continue;
             }
             let Some(mut info) = self.session.info(keep_certificates) else {
@@ -179,7 +200,11 @@ impl Handshake {
 
     /// Sends the alert, ends the write side, and gives the peer a moment to read it.
     async fn refuse(self, error: TlsError) -> Result<Done> {
-        let Self { socket, out, mut bytes, .. } = self;
+        let Self { socket, mut out, mut bytes, spoken, .. } = self;
+        if out.is_empty() && !spoken {
+            // rustls has no alert for some of what it cannot read; there are no keys yet.
+            out.extend_from_slice(&DECODE_ERROR);
+        }
         if !out.is_empty() {
             socket.push_copy(&out).await?;
             socket.shutdown().await?;
