@@ -22,7 +22,7 @@ use crate::workload::Workload;
 const SETTLE: Duration = Duration::from_micros(500);
 
 /// A load that computes for more of the time than this is the bottleneck.
-const SATURATED: f64 = 0.95;
+pub const SATURATED: f64 = 0.95;
 
 /// One server's rounds.
 pub struct Series {
@@ -34,6 +34,8 @@ pub struct Series {
     pub cpu: Vec<f64>,
     /// CPU time of the load over wall time, round by round.
     pub load: Vec<f64>,
+    /// The 99th percentile of the latencies in microseconds, round by round.
+    pub p99: Vec<f64>,
     /// Latencies of all rounds.
     pub seen: Histogram,
 }
@@ -42,7 +44,7 @@ impl Series {
     /// Empty, for `spec` as the `nth` of its name.
     pub fn new(spec: Spec, nth: usize) -> Self {
         let name = if nth == 1 { spec.to_string() } else { format!("{spec}#{nth}") };
-        Self { name, rate: vec![], cpu: vec![], load: vec![], seen: Histogram::new() }
+        Self { name, rate: vec![], cpu: vec![], load: vec![], p99: vec![], seen: Histogram::new() }
     }
 
     /// One for each of `specs`.
@@ -114,7 +116,7 @@ pub fn run(mut args: Args) -> Result<()> {
 }
 
 /// Starts all servers, drives them for `rounds`, and ends them.
-fn measure(
+pub fn measure(
     specs: &[Spec],
     plan: &Plan,
     rounds: usize,
@@ -141,9 +143,9 @@ fn measure(
         for &i in &order {
             let settle = SETTLE + Duration::from_micros(specs[i].spin);
             let before = running[i].cpu()?;
-            let mut warm = Histogram::new();
-            let seen = if round == 0 { &mut warm } else { &mut all[i].seen };
-            let slice = load.slice(i, bound, seen)?;
+            let mut seen = Histogram::new();
+            let slice = load.slice(i, bound, &mut seen);
+            let slice = slice.map_err(|e| format!("{}: {e}", specs[i]))?;
             std::thread::sleep(settle);
             let cpu = running[i].cpu()?.saturating_sub(before);
             if round > 0 {
@@ -151,6 +153,8 @@ fn measure(
                 all[i].rate.push(requests / wall);
                 all[i].cpu.push(cpu.as_secs_f64() * 1e6 / requests);
                 all[i].load.push(slice.cpu.as_secs_f64() / wall);
+                all[i].p99.push(seen.quantile_us(0.99));
+                all[i].seen.merge(&seen);
             }
         }
     }

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::args::Args;
 use crate::child::{LOAD_CPU, Memory, Server};
+use crate::load::histogram::Histogram;
+use crate::load::{self, Bound, Load, Plan};
+use crate::ring::{self, Ring};
 use crate::server::Spec;
-use crate::sys;
 use crate::workload::Workload;
+use crate::{stats, sys};
 
 /// Connections from one source address; the usual range of ephemeral ports has 28,232.
 const PER_SOURCE: usize = 20_000;
@@ -31,15 +34,7 @@ pub fn run(mut args: Args) -> Result<()> {
         .into());
     }
 
-    let server = Server::start(spec, Workload::Http)?;
-    sys::pin(LOAD_CPU)?;
-    // One connection first: what the first one alone costs is not the price of each.
-    let mut open = vec![sys::connect(server.port, source(0))?];
-    let before = settled(&server)?;
-    while open.len() <= connections {
-        open.push(sys::connect(server.port, source(open.len()))?);
-    }
-    let after = settled(&server)?;
+    let Cost { before, after, .. } = measure(spec, connections, None)?;
     println!("{spec}: {connections} idle connections");
     println!("{:>18} {:>12} {:>12} {:>16}", "", "before", "after", "per connection");
     for (name, of) in [("resident (VmRSS)", resident as fn(&Memory) -> u64), ("private", private)] {
@@ -47,9 +42,52 @@ pub fn run(mut args: Args) -> Result<()> {
         let each = (to as f64 - from as f64) / connections as f64;
         println!("{name:>18} {:>8} KiB {:>8} KiB {each:>14.1} B", from / 1024, to / 1024);
     }
+    Ok(())
+}
+
+/// What idle connections cost.
+pub struct Cost {
+    before: Memory,
+    after: Memory,
+    /// Resident bytes of each.
+    pub each: f64,
+    /// Requests a second of 50 other connections, alone and beside the idle ones.
+    pub rates: Option<(f64, f64)>,
+}
+
+/// Opens so many to a server of its own, and, if there is a time to do so in, has others ask it before
+/// and after.
+pub fn measure(spec: Spec, connections: usize, slice: Option<Duration>) -> Result<Cost> {
+    let server = Server::start(spec, Workload::Http)?;
+    sys::pin(LOAD_CPU)?;
+    let alone = slice.map(|slice| rate(&server, slice)).transpose()?;
+    // One connection first: what the first one alone costs is not the price of each.
+    let mut open = vec![sys::connect(server.port, source(0))?];
+    let before = settled(&server)?;
+    while open.len() <= connections {
+        open.push(sys::connect(server.port, source(open.len()))?);
+    }
+    let after = settled(&server)?;
+    let beside = slice.map(|slice| rate(&server, slice)).transpose()?;
     drop(open);
     server.stop()?;
-    Ok(())
+    let each = (after.resident as f64 - before.resident as f64) / connections as f64;
+    Ok(Cost { before, after, each, rates: alone.zip(beside) })
+}
+
+/// Requests a second of 50 connections.
+fn rate(server: &Server, slice: Duration) -> Result<f64> {
+    let plan = Plan { workload: Workload::Http, connections: 50, size: 0, pipeline: 1 };
+    let mut uring = ring::build(load::CQ)?;
+    let mut load = Load::new(Ring::over(&mut uring)?, &plan, &[server.port])?;
+    let bound = Bound { time: slice, requests: u64::MAX };
+    let rates = (0..4).map(|_| {
+        let slice = load.slice(0, bound, &mut Histogram::new())?;
+        Ok(slice.requests as f64 / slice.wall.as_secs_f64())
+    });
+    // The first one warms up.
+    let rates = rates.skip(1).collect::<Result<Vec<_>>>()?;
+    Ok(stats::median(&rates))
 }
 
 fn resident(memory: &Memory) -> u64 {

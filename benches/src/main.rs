@@ -1,6 +1,6 @@
 //! `kio-bench`: what a server costs on one core, measured so that a few per cent can be told apart.
 //!
-//! `serve` runs one server; `compare`, `wrk`, `count` and `idle` start servers as children on CPU 0
+//! `page` measures all and draws the page of the benchmarks; `serve` runs one server; `compare`, `wrk`, `count` and `idle` start servers as children on CPU 0
 //! and load them from CPU 1; `tasks` measures spawning and polling, `cross` calls between workers;
 //! `files`, `append` and `send-file` are of files. See README.md for what the figures mean.
 
@@ -18,6 +18,8 @@ mod driven;
 mod files;
 mod idle;
 mod load;
+mod netns;
+mod page;
 mod ring;
 mod send_file;
 mod server;
@@ -41,7 +43,8 @@ static ALLOCATOR: alloc::Counting = alloc::Counting;
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 const USAGE: &str = "\
-usage: kio-bench serve SERVER [--workload http|echo|close] [--port P] [--spin US] [--max-requests N] [--cpu C]
+usage: kio-bench page    [--quick] [--only LIST] [--out DIR] [--dir DIR]
+       kio-bench serve SERVER [--workload http|echo|close] [--port P] [--spin US] [--max-requests N] [--cpu C]
        kio-bench compare [--servers LIST] [PLAN] [--rounds N] [--starts N] [--slice-ms MS] [--quick] [--json FILE]
        kio-bench wrk     [--servers LIST] [--connections N] [--rounds N] [--slice S]
        kio-bench count   --server SERVER [PLAN] [--requests N]
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         "wrk" => wrk::run(args),
         "count" => count::run(args),
         "idle" => idle::run(args),
+        "page" => page::run(args),
         "append" => append::run(args),
         "log" => append::child(args),
         "send-file" => send_file::run(args),

@@ -41,6 +41,13 @@ pub struct Ring<'a> {
     cq: CompletionQueue<'a>,
 }
 
+impl Drop for Ring<'_> {
+    /// A thread has room for 16 registered rings, and one that is registered lives on.
+    fn drop(&mut self) {
+        let _ = self.submitter.unregister_ring_fd();
+    }
+}
+
 impl<'a> Ring<'a> {
     /// Splits `uring` and registers its descriptor, which saves a file lookup at each `enter`.
     pub fn over(uring: &'a mut IoUring) -> io::Result<Self> {

@@ -8,17 +8,8 @@ use std::time::Duration;
 #[cfg(not(feature = "peers"))]
 const SERVERS: [&str; 5] = ["kio", "limit", "limit-hot", "epoll", "tokio"];
 #[cfg(feature = "peers")]
-const SERVERS: [&str; 9] = [
-    "kio",
-    "limit",
-    "limit-hot",
-    "epoll",
-    "tokio",
-    "monoio",
-    "compio",
-    "glommio",
-    "tokio-uring",
-];
+const SERVERS: [&str; 9] =
+    ["kio", "limit", "limit-hot", "epoll", "tokio", "monoio", "compio", "glommio", "tokio-uring"];
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nHello, World!";
 

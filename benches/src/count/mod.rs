@@ -71,6 +71,40 @@ pub fn run(mut args: Args) -> Result<()> {
     Ok(())
 }
 
+/// What a request costs, where it can be counted.
+pub struct Counted {
+    /// System calls.
+    pub calls: Option<f64>,
+    /// Allocations.
+    pub allocations: f64,
+}
+
+/// Counts over so many requests: system calls by `perf`, allocations as a slope.
+pub fn each(spec: Spec, plan: &Plan, requests: u64) -> Result<Counted> {
+    let (calls, long) = traced::<Perf>(spec, plan, requests)?;
+    let (_, short) = traced::<Nothing>(spec, plan, (requests / 10).max(1))?;
+    let answered = long.requests.saturating_sub(short.requests).max(1) as f64;
+    Ok(Counted {
+        calls: calls.ok().map(|calls| calls / requests as f64),
+        allocations: (long.allocations as f64 - short.allocations as f64) / answered,
+    })
+}
+
+/// Watches nothing.
+struct Nothing;
+
+impl Tracer for Nothing {
+    type Seen = ();
+
+    fn attach(_: u32) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn finish(self) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// Loads a warm server with `requests` while `T` watches it.
 fn traced<T: Tracer>(spec: Spec, plan: &Plan, requests: u64) -> Result<(Result<T::Seen>, Report)> {
     let server = Server::start(spec, plan.workload)?;

@@ -156,9 +156,7 @@ pub fn run(mut args: Args) -> Result<()> {
             }
             continue;
         }
-        sys::pin(LOAD_CPU)?;
-        let mut all = Rounds::all(&names);
-        driven::interleave(&mut all, pace, FIRST, |i| start(&[], names[i], entries[i], &job))?;
+        let all = compare(&names, &entries, &job, pace)?;
         println!(
             "{mode}: random reads of {BLOCK} bytes of a file of {mib} MiB, depth {DEPTH}, {} rounds of \
              about {} ms, {} starts\n",
@@ -169,6 +167,24 @@ pub fn run(mut args: Args) -> Result<()> {
         println!("{}", driven::table(&all, &["limit", "kio", "tokio"], pace.starts, "read"));
     }
     Ok(())
+}
+
+fn compare(names: &[&str], entries: &[Entry], job: &Job, pace: Pace) -> Result<Vec<Rounds>> {
+    sys::pin(LOAD_CPU)?;
+    let mut all = Rounds::all(names);
+    driven::interleave(&mut all, pace, FIRST, |i| start(&[], names[i], entries[i], job))?;
+    Ok(all)
+}
+
+/// What the page shows: cached reads of a file of `mib`, by each entry that runs on one CPU.
+pub fn cached(dir: &Dir, mib: u64, pace: Pace) -> Result<Vec<Rounds>> {
+    let one_cpu = ENTRIES.iter().filter(|(_, entry)| entry.cpus().len() == 1);
+    let (mut names, mut entries): (Vec<&str>, Vec<Entry>) = one_cpu.copied().unzip();
+    names.push("limit"); // its own control
+    entries.push(Entry::Limit);
+    let job = Job { path: dir.file("blocks"), blocks: mib << 20 >> 12, direct: false };
+    make(&job)?;
+    compare(&names, &entries, &job, pace)
 }
 
 /// Writes the file, through the page cache, where it stays.

@@ -27,6 +27,12 @@ impl Histogram {
         self.total += 1;
     }
 
+    /// Adds what another has counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(other.counts.iter()).for_each(|(mine, its)| *mine += its);
+        self.total += other.total;
+    }
+
     /// The value that `part` (0 to 1) of all values do not exceed, in microseconds.
     pub fn quantile_us(&self, part: f64) -> f64 {
         let rank = (part * self.total as f64).ceil().max(1.0) as u64;

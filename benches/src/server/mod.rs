@@ -65,6 +65,11 @@ impl Kind {
         ("tokio-uring", Self::TokioUring),
     ];
 
+    /// Those that a comparison of all has: all but the yardstick's other form.
+    pub fn compared() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().map(|(_, kind)| *kind).filter(|kind| *kind != Self::LimitHot)
+    }
+
     fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("?", |(name, _)| name)
     }
