@@ -223,7 +223,6 @@ fn garbage_is_refused_with_an_alert() {
                     let mut tcp = client(addr);
                     tcp.write_all(head).expect("the server reads");
                     tcp.write_all(&pattern(200)).expect("the server reads");
-                    let _ = tcp.shutdown(Shutdown::Write);
                     rest(&tcp)
                 })
             },
@@ -351,7 +350,8 @@ fn records_that_were_changed_or_are_none_end_the_connection() {
             forger.tcp.write_all(&record)
         });
         assert_eq!(served, Err(Error::Tls(TlsError::Corrupt)), "{mode:?}");
-        assert!(reply.len() > 5, "an alert: {reply:?}");
+        // The kernel keeps the record, so the close is a reset, which may overtake the alert.
+        assert!(mode == Mode::Require || reply.len() > 5, "an alert: {reply:?}");
 
         // Good data before is delivered first; and again the same error.
         let (_, served) = forged(mode, version, |forger| {

@@ -185,6 +185,10 @@ impl Kernel {
             Error::Os { errno: libc::EBADMSG, .. } => (BAD_RECORD_MAC, TlsError::Corrupt),
             Error::Os { errno: libc::EMSGSIZE, .. } => (RECORD_OVERFLOW, TlsError::Oversized),
             Error::Os { errno: libc::EINVAL, .. } => (DECODE_ERROR, TlsError::NotTls),
+            // A key update that goes on in the next record: new keys begin with that.
+            Error::Os { errno: libc::EKEYEXPIRED, .. } => {
+                (UNEXPECTED_MESSAGE, TlsError::Misbehaved)
+            }
             error => return error,
         };
         self.fail(socket, Some(alert), why).await;
