@@ -20,6 +20,7 @@ mod idle;
 mod load;
 mod netns;
 mod page;
+mod relay;
 mod ring;
 mod send_file;
 mod server;
@@ -54,6 +55,7 @@ usage: kio-bench page    [--quick] [--only LIST] [--out DIR] [--dir DIR]
        kio-bench files   [--entries LIST] [--modes cached,direct] [--mib N] [--count] [PACE]
        kio-bench append  [--entries LIST] [PACE]
        kio-bench send-file [--entries LIST] [--nginx PATH] [PACE]
+       kio-bench relay   [--workload bulk|requests] [--entries LIST] [--connections N] [--haproxy PATH] [PACE]
 SERVER: kio, limit, limit-hot, epoll, tokio; with @US it spins so long before it sleeps (limit@100)
 LIST:   servers with commas; a server named twice is its own control
 PACE:   [--rounds N] [--starts N] [--slice-ms MS] [--quick] [--dir DIR]
@@ -76,6 +78,8 @@ fn main() -> ExitCode {
         "send" => send_file::child(args),
         "files" => files::run(args),
         "read" => files::child(args),
+        "relay" => relay::run(args),
+        "relayed" => relay::child(args),
         "tasks" => args.end().and_then(|()| tasks::run()),
         "cross" => args.end().and_then(|()| cross::run()),
         _ => Err(USAGE.into()),

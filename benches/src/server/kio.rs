@@ -71,7 +71,7 @@ pub const YIELD: &str = "KIO_BENCH_YIELD";
 
 /// Lets the thread run that waits for signals: valgrind runs no other while one is in
 /// `io_uring_enter`, which it does not know to block.
-async fn yields(core: Core) {
+pub async fn yields(core: Core) {
     loop {
         core.sleep(Duration::from_millis(50)).await;
         std::thread::yield_now();

@@ -1,0 +1,306 @@
+//! Both ends of the relayed connections: clients, and the upstream that they reach.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::Fixed;
+use io_uring::{IoUring, cqueue, opcode};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{RecvFlags, SendFlags};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::What;
+use crate::Result;
+use crate::bufring::{BufRing, GROUP};
+use crate::ring::{self, Ring};
+use crate::sys;
+
+/// Bytes of a request and of its reply.
+const SIZE: usize = 64;
+/// Bytes that a bulk client gives at once, and an upstream takes.
+const CHUNK: usize = 256 << 10;
+const TAKE: usize = 1 << 20;
+/// No progress for so long means that the relay hangs.
+const PATIENCE: Duration = Duration::from_secs(5);
+const CHECKED: usize = 3 << 20;
+
+const RECV: u64 = 1;
+const SEND: u64 = 2;
+
+static REQUEST: [u8; SIZE] = [b'x'; SIZE];
+
+/// What one slice saw.
+pub struct Slice {
+    /// Requests, or MiB.
+    pub ops: u64,
+    /// From the first byte to the last.
+    pub wall: Duration,
+    /// CPU time of the load in it.
+    pub cpu: Duration,
+}
+
+/// The connections through one relay.
+pub enum Load {
+    /// One direction, as fast as it goes.
+    Bulk(Bulk),
+    /// There and back.
+    Requests(Box<Requests>),
+}
+
+impl Load {
+    /// Connects through the relay at `port`, whose upstream is `upstream`.
+    pub fn new(what: What, port: u16, upstream: &TcpListener, streams: usize) -> Result<Self> {
+        upstream.set_nonblocking(false)?;
+        let mut pairs = Vec::new();
+        for nth in 0..streams {
+            let client = connect(port)?;
+            let (server, _) = upstream.accept()?;
+            server.set_nodelay(true)?;
+            if nth == 0 {
+                check(&client, &server)?;
+            }
+            pairs.push((client, OwnedFd::from(server)));
+        }
+        Ok(match what {
+            What::Bulk => Self::Bulk(Bulk::new(pairs)?),
+            What::Requests => Self::Requests(Box::new(Requests::new(pairs)?)),
+        })
+    }
+
+    /// Drives the relay for a while, then waits for what is under way.
+    pub fn slice(&mut self, span: Duration) -> Result<Slice> {
+        let cpu = cpu_time();
+        let began = Instant::now();
+        let ops = match self {
+            Self::Bulk(bulk) => bulk.slice(began, span)? >> 20,
+            Self::Requests(requests) => requests.slice(began, span)?,
+        };
+        Ok(Slice { ops, wall: began.elapsed(), cpu: cpu_time().saturating_sub(cpu) })
+    }
+}
+
+/// A relay that has just been started may not listen yet.
+fn connect(port: u16) -> Result<OwnedFd> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match sys::connect(port, None) {
+            Ok(fd) => return Ok(fd),
+            Err(e) if Instant::now() > until => return Err(e.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// Every byte arrives, both ways.
+fn check(client: &OwnedFd, server: &TcpStream) -> Result<()> {
+    let bytes: Vec<u8> =
+        (0..CHECKED as u32).map(|i| (i.wrapping_mul(0x9E37_79B9) >> 24) as u8).collect();
+    let client = TcpStream::from(client.try_clone()?);
+    for (from, to) in [(&client, server), (server, &client)] {
+        let (mut from, mut to) = (from.try_clone()?, to);
+        to.set_read_timeout(Some(PATIENCE))?;
+        let sent = bytes.clone();
+        let writer = std::thread::spawn(move || from.write_all(&sent));
+        let mut got = vec![0; CHECKED];
+        to.read_exact(&mut got)?;
+        writer.join().map_err(|_| "the writer panicked")??;
+        to.set_read_timeout(None)?;
+        if got != bytes {
+            return Err("other bytes came than were sent".into());
+        }
+    }
+    Ok(())
+}
+
+fn cpu_time() -> Duration {
+    let t = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
+}
+
+/// Clients that write without end, and an upstream that throws away.
+pub struct Bulk {
+    pairs: Vec<(OwnedFd, OwnedFd)>,
+    bytes: Vec<u8>,
+}
+
+impl Bulk {
+    fn new(pairs: Vec<(OwnedFd, OwnedFd)>) -> Result<Self> {
+        for (client, server) in &pairs {
+            rustix::io::ioctl_fionbio(client, true)?;
+            rustix::io::ioctl_fionbio(server, true)?;
+        }
+        Ok(Self { pairs, bytes: vec![b'x'; CHUNK] })
+    }
+
+    fn slice(&mut self, began: Instant, span: Duration) -> Result<u64> {
+        let (mut sent, mut taken) = (0, 0);
+        let mut progress = began;
+        let mut fds = Vec::new();
+        loop {
+            let now = Instant::now();
+            let writes = now - began < span;
+            if !writes && sent == taken {
+                return Ok(taken);
+            }
+            if now - progress > PATIENCE {
+                return Err(format!("{} bytes do not come", sent - taken).into());
+            }
+            fds.clear();
+            for (client, server) in &self.pairs {
+                let out = if writes { PollFlags::OUT } else { PollFlags::empty() };
+                fds.push(PollFd::new(client, out));
+                fds.push(PollFd::new(server, PollFlags::IN));
+            }
+            let second = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
+            poll(&mut fds, Some(&second))?;
+            for (pair, ready) in self.pairs.iter().zip(fds.chunks(2)) {
+                if ready[0].revents().contains(PollFlags::OUT) {
+                    match rustix::net::send(&pair.0, &self.bytes, SendFlags::NOSIGNAL) {
+                        Ok(n) => sent += n as u64,
+                        Err(rustix::io::Errno::AGAIN) => {}
+                        Err(e) => return Err(e.into()),
+                    }
+                }
+                if !ready[1].revents().is_empty() {
+                    taken += take(pair.1.as_fd())?;
+                    progress = now;
+                }
+            }
+        }
+    }
+}
+
+/// Drops what has come.
+fn take(fd: std::os::fd::BorrowedFd<'_>) -> Result<u64> {
+    let flags = (RecvFlags::TRUNC | RecvFlags::DONTWAIT).bits() as i32;
+    // SAFETY: with MSG_TRUNC a stream's bytes are dropped, and nothing is written to memory.
+    let n = unsafe { libc::recv(fd.as_raw_fd(), std::ptr::null_mut(), TAKE, flags) };
+    match n {
+        1.. => Ok(n as u64),
+        0 => Err("the relay closed".into()),
+        _ => match std::io::Error::last_os_error() {
+            e if e.kind() == std::io::ErrorKind::WouldBlock => Ok(0),
+            e => Err(e.into()),
+        },
+    }
+}
+
+/// Clients that ask, and an upstream that answers, on one ring: the slots below `streams` are the
+/// clients', those above the upstream's.
+pub struct Requests {
+    // Dropped in this order: the ring's parts before the ring.
+    ring: Ring<'static>,
+    bufs: BufRing,
+    missing: Vec<usize>,
+    streams: usize,
+    _pairs: Vec<(OwnedFd, OwnedFd)>,
+}
+
+impl Requests {
+    fn new(pairs: Vec<(OwnedFd, OwnedFd)>) -> Result<Self> {
+        // One a start; a few pages each.
+        let uring: &'static mut IoUring = Box::leak(Box::new(ring::build(4096)?));
+        let ring = Ring::over(uring)?;
+        let bufs = BufRing::new(&ring, 256, 4096)?;
+        let clients = pairs.iter().map(|(client, _)| client.as_raw_fd());
+        let servers = pairs.iter().map(|(_, server)| server.as_raw_fd());
+        let fds: Vec<i32> = clients.chain(servers).collect();
+        ring.submitter().register_files(&fds)?;
+        let (streams, missing) = (pairs.len(), vec![SIZE; fds.len()]);
+        let mut requests = Self { ring, bufs, missing, streams, _pairs: pairs };
+        for slot in 0..fds.len() as u32 {
+            requests.recv(slot)?;
+        }
+        Ok(requests)
+    }
+
+    fn push(&mut self, entry: Entry, kind: u64, slot: u32) -> Result<()> {
+        let entry = entry.user_data(kind << 32 | u64::from(slot));
+        // SAFETY: entries point to statics.
+        Ok(unsafe { self.ring.push(&entry) }?)
+    }
+
+    fn recv(&mut self, slot: u32) -> Result<()> {
+        let entry = opcode::RecvMulti::new(Fixed(slot), GROUP).build();
+        self.push(entry.flags(Flags::BUFFER_SELECT), RECV, slot)
+    }
+
+    fn send(&mut self, slot: u32) -> Result<()> {
+        let send = opcode::Send::new(Fixed(slot), REQUEST.as_ptr(), SIZE as u32)
+            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build();
+        self.push(send.flags(Flags::SKIP_SUCCESS), SEND, slot)
+    }
+
+    fn slice(&mut self, began: Instant, span: Duration) -> Result<u64> {
+        let (mut asked, mut answered) = (0, 0);
+        for slot in 0..self.streams as u32 {
+            self.send(slot)?;
+            asked += 1;
+        }
+        let mut progress = began;
+        while answered < asked {
+            self.ring.wait(Duration::from_secs(1))?;
+            let now = Instant::now();
+            while let Some(cqe) = self.ring.pop() {
+                let Some(slot) = self.complete(&cqe)? else { continue };
+                progress = now;
+                if slot as usize >= self.streams {
+                    self.send(slot)?;
+                    continue;
+                }
+                answered += 1;
+                if now - began < span {
+                    self.send(slot)?;
+                    asked += 1;
+                }
+            }
+            self.bufs.publish();
+            if now - progress > PATIENCE {
+                return Err(format!("{} answers do not come", asked - answered).into());
+            }
+        }
+        Ok(answered)
+    }
+
+    /// The slot that has a whole message now, if one has.
+    fn complete(&mut self, cqe: &cqueue::Entry) -> Result<Option<u32>> {
+        let slot = cqe.user_data() as u32;
+        if cqe.user_data() >> 32 != RECV {
+            return Err(failed(cqe.result()));
+        }
+        if let Some(id) = cqueue::buffer_select(cqe.flags()) {
+            self.bufs.take();
+            self.bufs.give(id);
+        }
+        match cqe.result() {
+            0 => return Err("the relay closed".into()),
+            n if n < 0 && n != -libc::ENOBUFS => return Err(failed(n)),
+            _ => {}
+        }
+        if !cqueue::more(cqe.flags()) {
+            self.recv(slot)?;
+        }
+        let missing = &mut self.missing[slot as usize];
+        *missing = missing.saturating_sub(cqe.result().max(0) as usize);
+        if *missing > 0 {
+            return Ok(None);
+        }
+        *missing = SIZE;
+        Ok(Some(slot))
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        // The ring lives on; its sockets close.
+        let _ = self.ring.submitter().unregister_files();
+    }
+}
+
+fn failed(result: i32) -> Box<dyn std::error::Error> {
+    std::io::Error::from_raw_os_error(-result).into()
+}
