@@ -358,6 +358,58 @@ fn scrapers_that_say_nothing_hold_their_places_and_no_buffer() {
 }
 
 kio::pool! {
+    struct Long;
+    pin = off,
+    listen = { "127.0.0.1:0" => endless },
+    tasks = { endless: 2 },
+    conns = 8,
+    buffers = 16 x 4 KiB,
+}
+
+/// A page that ends only with its scraper, or its time.
+async fn endless(conn: TcpStream) -> kio::Result<()> {
+    serve_with(conn, async |page| {
+        page.family("app_lines_total", Kind::Counter, "Lines.").await?;
+        for line in 0u64.. {
+            page.sample("app_lines_total", &[("line", &line)], line).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[test]
+fn a_scraper_that_reads_nothing_holds_one_buffer_however_long_the_page() {
+    let pool = Long::start_when_free().unwrap();
+    let addr = pool.local_addr().unwrap();
+    let mut lazy = client(addr);
+    lazy.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+    let of = |name: &str| pool.usage(0).find(|usage| usage.name == name).expect("it is there");
+    let began = Instant::now();
+    // Until the sockets are full: it sleeps in its send.
+    let mut sent = (0, 0);
+    while sent.0 == 0 || sent.1 < 1000 {
+        assert!(began.elapsed() < HANG);
+        let now = pool.stats().map(|stats| stats.sent).sum();
+        sent = if now == sent.0 { (now, sent.1 + 1) } else { (now, 0) };
+        assert!(of("buffers").peak <= 2, "one to write, or one that is sent: {:?}", of("buffers"));
+        thread::yield_now();
+    }
+    // One that reads has its page meanwhile, or what he wants of it.
+    let mut eager = client(addr);
+    eager.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+    eager.read_exact(&mut [0; 100_000]).unwrap();
+    drop((lazy, eager));
+    while pool.stats().any(|stats| stats.open > 0) {
+        assert!(began.elapsed() < HANG);
+        thread::yield_now();
+    }
+    assert!(of("buffers").peak <= 4 && of("endless").peak == 2);
+    pool.stop();
+    pool.join().unwrap();
+}
+
+kio::pool! {
     struct Alone;
     pin = off,
     entry = alone,

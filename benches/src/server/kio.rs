@@ -119,6 +119,7 @@ macro_rules! declare {
                 tasks = { http: 11_000, echo: 1024, close: 1024 },
                 conns = 11_000,
                 buffers = 1024 x 16 KiB,
+                window = 8,
                 idle = $($idle)+,
             }
         }
