@@ -52,7 +52,12 @@ fn operations_are_counted_by_kind() {
         one.read_exact(&mut [0; 5]).unwrap();
     }
     drop(one);
-    until(&pool, |stats, _| stats.open == 0 && stats.accepted == 1);
+    // Wake-ups are no operation of anybody's, and a turn under way counts one after the other.
+    let counted = |stats: &kio::Stats| {
+        let all: u64 = stats.ops.iter().map(|(_, count)| count).sum();
+        all - stats.ops.wake - stats.ops.message == stats.submitted
+    };
+    until(&pool, |stats, _| stats.open == 0 && stats.accepted == 1 && counted(stats));
     let stats = pool.stats().next().unwrap();
     assert_eq!((stats.received, stats.sent), (50, 50));
     assert_eq!(stats.ops.send, 10);
@@ -60,9 +65,6 @@ fn operations_are_counted_by_kind() {
     // Before 6.13 a socket is closed by close(2).
     assert!(stats.ops.close <= 1, "{stats:#?}");
     assert_eq!((stats.ops.connect, stats.ops.read, stats.ops.path), (0, 0, 0));
-    let all: u64 = stats.ops.iter().map(|(_, count)| count).sum();
-    // Wake-ups are no operation of anybody's.
-    assert_eq!(all - stats.ops.wake - stats.ops.message, stats.submitted);
     pool.stop();
     pool.join().unwrap();
 }

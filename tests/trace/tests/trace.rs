@@ -39,7 +39,7 @@ fn echoed(pool: &Handle<Traced>) -> Vec<Event> {
     one.read_exact(&mut [0; 5]).unwrap();
     drop(one);
     let began = std::time::Instant::now();
-    while pool.stats().map(|stats| stats.ops.close).sum::<u64>() == 0 {
+    while pool.stats().any(|stats| stats.open > 0) {
         assert!(began.elapsed() < HANG);
         std::thread::yield_now();
     }
@@ -85,7 +85,6 @@ fn an_echo_is_traced_from_its_accept_to_its_close() {
             (Kind::Submit, "send"),
             (Kind::Complete, "send"),
             (Kind::Wake, "echo"),
-            (Kind::Submit, "close"),
         ],
     );
     let received = events.iter().find(|e| e.kind == Kind::Complete && e.name == "recv").unwrap();
@@ -188,7 +187,7 @@ fn the_json_is_whole_and_its_slices_and_operations_are_balanced() {
     assert_eq!(names, ["Traced", "worker 0", "worker 1"]);
     // At most the sleep that each worker is in, and the receive, the accepts that are armed.
     assert!(slices.values().all(|open| open.len() <= 1), "{slices:?}");
-    assert!(ended >= 3, "accept, send, close");
+    assert!(ended >= 2, "accept, send");
     pool.stop();
     pool.join().unwrap();
 }
