@@ -36,6 +36,7 @@
 //! | the worker that runs you: its clock, buffers, tasks, sockets | [`Core`], from any handle by `.core()`. Library code takes it |
 //! | the same, of your pool, with its state | [`Worker`], which derefs to it; [`State`] |
 //! | to accept, connect, receive and send | [`net`]: [`net::Listener`], [`net::TcpStream`], and [`net::Stream`] for code that takes any |
+//! | bytes carried from one stream to another, both ways | [`net::relay()`], [`net::relay_with`] |
 //! | received bytes, and bytes to send | [`Buf`] to read and share, [`BufMut`] to write |
 //! | to open, read and write files; to append, and to know that it is on the device | [`fs`]: [`Core::open`], [`Core::open_with`] and [`fs::OpenOptions`], [`fs::File`], with what runs where |
 //! | one worker for a path | `root` and `routes` of [`pool!`] |
