@@ -12,9 +12,9 @@ use heapless::{String, Vec};
 pub const LISTENERS: usize = 8;
 pub const GROUPS: usize = 16;
 pub const SERVERS: usize = 64;
-/// Bytes of a name, and of the file.
+/// Bytes of a name, and of the file: it is read into one buffer, and must not fill it.
 pub const NAME: usize = 32;
-pub const FILE_MAX: usize = 64 << 10;
+pub const FILE_MAX: usize = (16 << 10) - 1;
 
 /// A listener's, group's or server's name.
 pub type Name = String<NAME>;

@@ -1,9 +1,9 @@
 //! The configuration, read again on SIGHUP: all workers take a good one over, and none a bad one.
 
-use kio::{Error, Signal};
+use kio::{BufMut, Signal};
 
 use crate::Worker;
-use crate::config::{Config, FILE_MAX};
+use crate::config::Config;
 
 /// Reads the file at each SIGHUP.
 pub async fn reload(worker: Worker) -> kio::Result<()> {
@@ -25,11 +25,13 @@ pub async fn reload(worker: Worker) -> kio::Result<()> {
 async fn renew(worker: Worker) -> Result<(), ()> {
     let state = worker.state();
     let path = state.path.display();
-    let mut text = heapless::Vec::<u8, READ_MAX>::new();
-    if let Err(error) = read(worker, &mut text).await {
-        eprintln!("{path}: {error}; the running configuration is kept");
-        return Err(());
-    }
+    let text = match read(worker).await {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("{path}: {error}; the running configuration is kept");
+            return Err(());
+        }
+    };
     let config = Config::parse(&text).and_then(|new| new.follows(&state.config()).map(|()| new));
     let config = match config {
         Ok(config) => config,
@@ -54,24 +56,9 @@ async fn renew(worker: Worker) -> Result<(), ()> {
     done
 }
 
-/// What is read at most: one byte more than may be, so that more shows.
-const READ_MAX: usize = FILE_MAX + 1;
-
-async fn read(worker: Worker, text: &mut heapless::Vec<u8, READ_MAX>) -> kio::Result<()> {
+/// The file's text, in one buffer: one that fills it is too long, as its reader will say.
+async fn read(worker: Worker) -> kio::Result<BufMut> {
     let state = worker.state();
-    let path = state.path.as_path();
-    let file = worker.open(path).await?;
-    loop {
-        let buf = worker.buf().await?;
-        let buf = file.read_at(buf, text.len() as u64).await?;
-        if buf.is_empty() {
-            return Ok(());
-        }
-        let room = text.capacity() - text.len();
-        if room == 0 {
-            return Ok(()); // too long, as its reader will say
-        }
-        let bytes = &buf[..buf.len().min(room)];
-        text.extend_from_slice(bytes).map_err(|_| Error::Other("the file is too long"))?;
-    }
+    let file = worker.open(state.path.as_path()).await?;
+    file.read_full_at(worker.buf().await?, 0).await
 }
