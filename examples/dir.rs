@@ -1,5 +1,6 @@
-//! What `log` and `static_files` share: where to listen, and their directory, given on the command
-//! line.
+//! What `log`, `static_files` and `tls_files` share: where to listen, and their directory, given on the
+//! command line.
+#![allow(dead_code, reason = "an example may keep them in a state of its own")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

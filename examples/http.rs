@@ -1,4 +1,6 @@
-//! HTTP/1 as far as `static_files` needs it: requests, ranges, and the heads of replies.
+//! HTTP/1 as far as `static_files`, `tls_files` and `https` need it: requests, ranges, and the heads of
+//! replies.
+#![allow(dead_code, reason = "an example may know no files")]
 
 use std::{fmt::Write, ops::Range, str::from_utf8};
 
