@@ -11,7 +11,7 @@ use kio::net::{ConnectOptions, ListenOptions};
 use kio::tls::{Common, DataPath, Mode, Refused, TlsAcceptor, TlsConnector, TlsError, TlsStream};
 use kio::{Core, Error, StartError, Worker};
 use kio_tests::tls::{Authority, Choice, Forger, NAME, SUITES, VERSIONS, tls_client};
-use kio_tests::{client, pattern, scaled};
+use kio_tests::{client, pattern, poll_then_drop, scaled, yield_now};
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, ServerConfig, SupportedProtocolVersion};
@@ -774,5 +774,241 @@ fn a_key_update_that_wants_an_answer_gets_one_with_the_next_data() {
         }
         // 5 and 17 bytes of key update, 6 and 17 of data, 2 and 17 of close_notify.
         assert!(records.ends_with(&[22, 23, 19]), "{mode:?}: {records:?}");
+    }
+}
+
+/// Sends bytes from a thread with a plain client, and tells what came back until close_notify.
+fn talk(addr: SocketAddr, config: &Arc<ClientConfig>, sent: &[u8]) -> Vec<u8> {
+    let mut client = tls_client(addr, config);
+    while client.conn.is_handshaking() {
+        client.conn.complete_io(&mut client.sock).expect("an honest handshake");
+    }
+    let mut got = Vec::new();
+    for part in sent.chunks(30_000) {
+        client.write_all(part).expect("the server reads");
+    }
+    client.conn.send_close_notify();
+    client.flush().expect("the server is there");
+    client.read_to_end(&mut got).expect("the end is close_notify");
+    got
+}
+
+#[test]
+fn a_dropped_recv_loses_no_bytes() {
+    for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
+        let site = Site::version(version);
+        let config = site.client.clone();
+        let sent = pattern(scaled(400_000));
+        let expected = sent.clone();
+        let (_, served) = serve(
+            site.acceptor(mode),
+            1,
+            move |addr| talk(addr, &config, &sent),
+            async |conn| {
+                let mut conn = conn?;
+                let mut got = Vec::new();
+                let mut into = conn.core().buf().await?;
+                for i in 0.. {
+                    // Given up after a poll or two, or a part of it is taken.
+                    if i % 3 < 2 {
+                        match poll_then_drop(1 + i % 2, conn.recv()).await {
+                            Some(Ok(Some(data))) => got.extend_from_slice(&data),
+                            Some(Ok(None)) => break,
+                            Some(Err(error)) => return Err(error),
+                            None => yield_now().await,
+                        }
+                        continue;
+                    }
+                    into.clear();
+                    if conn.recv_into(&mut into).await? == 0 {
+                        break;
+                    }
+                    got.extend_from_slice(&into);
+                }
+                drop(into);
+                conn.close().await?;
+                kio::Result::Ok(got)
+            },
+        );
+        let got = served.into_iter().next().expect("one").expect("a clean end");
+        assert!(got == expected, "{mode:?} {version:?}");
+    }
+}
+
+#[test]
+fn pushes_of_any_size_arrive_in_order_whatever_is_given_up() {
+    for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
+        let site = Site::version(version);
+        let config = site.client.clone();
+        let rounds = scaled(300);
+        let (got, served) = serve(
+            site.acceptor(mode),
+            1,
+            move |addr| talk(addr, &config, b""),
+            async move |conn| {
+                let mut conn = conn?;
+                let mut pushed = Vec::new();
+                let bytes: &'static [u8] = pattern(50_000).leak();
+                for i in 0..rounds {
+                    let part = &bytes[i..][..[1, 20, 300, 4000, 4097, 20_000, 45_000][i % 7]];
+                    match i % 4 {
+                        0 => conn.push(part).await?,
+                        1 => conn.push_copy(part).await?,
+                        2 => {
+                            let mut buf = conn.core().buf().await?;
+                            buf.put_some(part);
+                            pushed.extend_from_slice(&buf);
+                            conn.push(buf).await?;
+                        }
+                        _ => match conn.try_push(part) {
+                            Ok(()) => {}
+                            Err(_) => conn.send(part).await?,
+                        },
+                    }
+                    if i % 4 != 2 {
+                        pushed.extend_from_slice(part);
+                    }
+                    if i % 5 == 0 {
+                        poll_then_drop(1, conn.flush()).await;
+                    }
+                }
+                conn.shutdown().await?;
+                while conn.recv().await?.is_some() {}
+                conn.close().await?;
+                kio::Result::Ok(pushed)
+            },
+        );
+        let pushed = served.into_iter().next().expect("one").expect("a clean end");
+        assert!(got == pushed, "{mode:?} {version:?}: {} of {}", got.len(), pushed.len());
+    }
+}
+
+#[test]
+fn small_pushes_make_one_record() {
+    for mode in modes() {
+        let site = Site::version(&TLS13);
+        let config = site.client.clone();
+        let (reply, served) = serve(
+            site.acceptor(mode),
+            1,
+            move |addr| {
+                let forger = Forger::client(addr, &config);
+                rest(&forger.tcp)
+            },
+            async |conn| {
+                let mut conn = conn?;
+                conn.push("one").await?;
+                conn.push_copy(b", two").await?;
+                let mut buf = conn.core().buf().await?;
+                buf.put(b", three")?;
+                conn.push(buf).await?;
+                conn.flush().await?;
+                conn.close().await
+            },
+        );
+        assert_eq!(served, [Ok(())]);
+        // 15 bytes and 17, then close_notify.
+        let data = 5 + 15 + 17;
+        assert!(reply.len() >= data + 5 + 19, "{reply:?}");
+        let end = &reply[reply.len() - data - 5 - 19..];
+        assert_eq!(end[..5], [DATA, 3, 3, 0, 32], "{mode:?}: {reply:?}");
+    }
+}
+
+#[test]
+fn the_other_side_goes_on_after_one_has_ended() {
+    for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
+        let site = Site::version(version);
+        let config = site.client.clone();
+        let (got, served) = serve(
+            site.acceptor(mode),
+            1,
+            move |addr| talk(addr, &config, b"all of it"),
+            async |conn| {
+                let mut conn = conn?;
+                while conn.recv().await?.is_some() {}
+                assert_eq!(conn.recv().await?.as_deref(), None, "and again");
+                conn.send("the answer").await?;
+                let (recv, mut send) = conn.into_split();
+                send.push(", from a half").await?;
+                drop(send);
+                // Dropped first, it has ended the write side in order.
+                recv.core().sleep(Duration::from_millis(50)).await;
+                kio::Result::Ok(())
+            },
+        );
+        assert_eq!(served, [Ok(())]);
+        assert_eq!(String::from_utf8(got).as_deref(), Ok("the answer, from a half"), "{mode:?}");
+    }
+}
+
+/// That suite, whose keys protect only a few records.
+fn short_lived(suite: rustls::SupportedCipherSuite, limit: u64) -> rustls::SupportedCipherSuite {
+    let common = |of: &rustls::crypto::CipherSuiteCommon| rustls::crypto::CipherSuiteCommon {
+        suite: of.suite,
+        hash_provider: of.hash_provider,
+        confidentiality_limit: limit,
+    };
+    match suite {
+        rustls::SupportedCipherSuite::Tls13(of) => {
+            let short = rustls::Tls13CipherSuite {
+                common: common(&of.common),
+                hkdf_provider: of.hkdf_provider,
+                aead_alg: of.aead_alg,
+                quic: None,
+            };
+            rustls::SupportedCipherSuite::Tls13(Box::leak(Box::new(short)))
+        }
+        rustls::SupportedCipherSuite::Tls12(of) => {
+            let short = rustls::Tls12CipherSuite {
+                common: common(&of.common),
+                prf_provider: of.prf_provider,
+                kx: of.kx,
+                sign: of.sign,
+                aead_alg: of.aead_alg,
+            };
+            rustls::SupportedCipherSuite::Tls12(Box::leak(Box::new(short)))
+        }
+    }
+}
+
+#[test]
+fn keys_are_changed_before_they_are_used_up_or_the_connection_ends_in_order() {
+    const RECORDS: usize = 200;
+    for (mode, suite) in
+        modes().into_iter().flat_map(|mode| [SUITES[0], SUITES[3]].map(|s| (mode, s)))
+    {
+        let authority = Authority::new();
+        let server = Choice::suite(short_lived(suite, 100)).server(&authority.issue(NAME));
+        let config = Arc::new(Choice::suite(suite).client(&authority));
+        let acceptor = TlsAcceptor::new(Arc::new(server), mode).unwrap();
+        let (got, served) = serve(
+            acceptor,
+            1,
+            move |addr| {
+                let mut client = tls_client(addr, &config);
+                let mut got = Vec::new();
+                let ended = client.read_to_end(&mut got);
+                let _ = client.sock.shutdown(Shutdown::Both);
+                (got.len(), ended.map_err(|error| error.kind()))
+            },
+            async |conn| {
+                let mut conn = conn?;
+                for _ in 0..RECORDS {
+                    conn.send("a record").await?;
+                }
+                conn.shutdown().await?;
+                while conn.recv().await?.is_some() {}
+                Ok(())
+            },
+        );
+        assert_eq!(got.1, Ok(got.0), "the end is close_notify: {mode:?} {suite:?}");
+        let tls13 = suite.version().version == TLS13.version;
+        if tls13 && (mode == Mode::Off || kio::tls::support().rekey) {
+            assert_eq!(got.0, 8 * RECORDS, "{mode:?}");
+        } else {
+            assert_eq!(served, [Err(Error::Tls(TlsError::KeysUsedUp))], "{mode:?} {suite:?}");
+            assert!((8 * 40..=8 * 100).contains(&got.0), "{mode:?}: {}", got.0);
+        }
     }
 }

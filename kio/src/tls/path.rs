@@ -54,13 +54,14 @@ impl Path {
     }
 
     pub(super) async fn push(&self, socket: Socket, out: Out) -> Result<()> {
-        match self {
+        let pushed = match self {
             Self::User(user) => user.push(socket, out).await,
-            Self::Kernel(kernel) => {
-                kernel.may_send()?;
-                socket.push(out).await
-            }
-        }
+            Self::Kernel(kernel) => match kernel.may_send() {
+                Ok(()) => socket.push(out).await,
+                Err(error) => Err(error),
+            },
+        };
+        last_words(socket, pushed).await
     }
 
     pub(super) fn try_push(&self, socket: Socket, out: Out) -> core::result::Result<(), Out> {
@@ -72,18 +73,19 @@ impl Path {
     }
 
     pub(super) async fn push_copy(&self, socket: Socket, bytes: &[u8]) -> Result<()> {
-        match self {
+        let pushed = match self {
             Self::User(user) => user.push_copy(socket, bytes).await,
-            Self::Kernel(kernel) => {
-                kernel.may_send()?;
-                socket.push_copy(bytes).await
-            }
-        }
+            Self::Kernel(kernel) => match kernel.may_send() {
+                Ok(()) => socket.push_copy(bytes).await,
+                Err(error) => Err(error),
+            },
+        };
+        last_words(socket, pushed).await
     }
 
     pub(super) async fn flush(&self, socket: Socket) -> Result<()> {
         match self {
-            Self::User(user) => user.flush(socket).await,
+            Self::User(user) => last_words(socket, user.flush(socket).await).await,
             Self::Kernel(_) => socket.flush().await,
         }
     }
@@ -110,4 +112,14 @@ impl Path {
             Self::Kernel(kernel) => kernel.end(),
         }
     }
+}
+
+/// A connection whose keys are used up ends in order: close_notify is on its way, and may leave before
+/// the error is told.
+#[inline]
+async fn last_words(socket: Socket, sent: Result<()>) -> Result<()> {
+    if matches!(sent, Err(Error::Tls(_))) {
+        socket.flush_some().await;
+    }
+    sent
 }

@@ -219,8 +219,22 @@ impl State {
                 self.collect();
                 continue;
             }
-            self.tx.staged = self.seal(socket, staged, spare)?;
+            match self.seal(socket, staged, spare) {
+                Ok(rest) => self.tx.staged = rest,
+                Err(error) => return Err(self.used_up(socket, error)),
+            }
         }
+    }
+
+    /// The keys protect no more: rustls has close_notify ready, the last record.
+    #[cold]
+    fn used_up(&mut self, socket: Socket, error: Error) -> Error {
+        if let Error::Tls(failed) = error {
+            self.collect();
+            self.failed = Some(failed);
+            self.drain(socket, &mut None);
+        }
+        error
     }
 
     /// Takes what rustls itself has to send.
