@@ -217,9 +217,15 @@ impl Io {
         socket.set(flag::STALLED);
         socket.rx_error.set(libc::ECONNRESET);
         self.leave_starved(at);
-        self.drop_received(at);
         self.cancel_recv(at);
-        self.fail_sends(at, libc::ECONNRESET);
+        // Before anything is let go: that may wake somebody, who may drop the connection.
+        if socket.tx_error.get() == 0 {
+            socket.tx_error.set(libc::ECONNRESET);
+        }
+        self.drop_received(at);
+        if socket.state.get() == State::Open {
+            self.fail_sends(at, libc::ECONNRESET);
+        }
         socket.rx_waiter.wake(self.tasks());
     }
 

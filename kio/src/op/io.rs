@@ -228,6 +228,7 @@ impl Io {
             _ => return self.complete_stale(cqe),
         };
         let kind = slot.kind.get();
+        let given_up = matches!(kind, Kind::RecvPoll | Kind::RecvLent) && slot.is_given_up();
         if !cqe.more() {
             self.retire(index, slot);
         }
@@ -246,8 +247,8 @@ impl Io {
         };
         match kind {
             Kind::Recv => self.recv_completed(at, socket, cqe, buffer),
-            Kind::RecvPoll => self.poll_completed(at, socket),
-            Kind::RecvLent => self.lent_completed(at, socket, cqe.result),
+            Kind::RecvPoll => self.poll_completed(at, socket, given_up),
+            Kind::RecvLent => self.lent_completed(at, socket, cqe.result, given_up),
             Kind::Send => self.send_completed(at, socket, cqe.result),
             Kind::Accept => self.accept_completed(at, cqe.result),
             Kind::Install => self.install_completed(at, cqe.result),

@@ -36,6 +36,12 @@ const RECORD_FIRST: i32 = -libc::EIO;
 pub(crate) type Limit = (Pin<&'static WaitNode>, Duration);
 
 impl Socket {
+    /// Whether what is received is for somebody.
+    #[inline]
+    pub(super) fn receives(&self) -> bool {
+        self.state.get() == State::Open && !self.has(flag::STALLED)
+    }
+
     /// What bounds the wait of a receive, if anything does.
     #[inline]
     pub(crate) fn recv_limit(&'static self) -> Option<Limit> {
@@ -144,14 +150,14 @@ impl Io {
         cqe: Cqe,
         buffer: Option<u32>,
     ) {
-        let open = socket.state.get() == State::Open && !socket.has(flag::STALLED);
+        let open = socket.receives();
         match (cqe.result, buffer) {
             (n @ 1.., Some(index)) if open => {
                 self.queue_received(at, socket, index, n as u32, cqe.more());
             }
             (_, Some(index)) => {
-                self.bufs.release(index);
                 self.recv_ended(at, cqe.result, open);
+                self.bufs.release(index); // last: it may wake somebody, who may drop the connection
             }
             (result, None) => self.recv_ended(at, result, open),
         }
@@ -159,12 +165,14 @@ impl Io {
 
     /// A bundle: one completion for the buffers from `first` on, in ring order.
     pub(super) fn bundle_completed(&self, at: u32, socket: &'static Socket, cqe: Cqe, first: u16) {
-        let open = socket.state.get() == State::Open && !socket.has(flag::STALLED);
         let bytes = u32::try_from(cqe.result).unwrap_or(0);
-        let lost = self.bufs.taken_bundle(first, bytes, |index, n| match open && n > 0 {
-            true => self.queue_received(at, socket, index, n, cqe.more()),
-            false => self.bufs.release(index),
-        });
+        // Looked at for each: who is woken by one may drop the connection before the next.
+        let lost =
+            self.bufs.taken_bundle(first, bytes, |index, n| match socket.receives() && n > 0 {
+                true => self.queue_received(at, socket, index, n, cqe.more()),
+                false => self.bufs.release(index),
+            });
+        let open = socket.receives();
         if lost > 0 && open {
             // The probe found that it tells bundles right: nothing may follow a gap.
             log::error!("{lost} bytes of a bundle are in no buffer of the ring: the receive fails");
@@ -347,6 +355,7 @@ impl Io {
         }
         match socket.relay_back.get() {
             0 => self.join_starved(at, socket),
+            _ if self.is_busy(recv_op(at)) => {} // begun anew by who was woken meanwhile
             _ => self.submit(recv_op(at), Kind::RecvPoll),
         }
     }

@@ -128,11 +128,12 @@ impl Io {
 
     /// There is something to receive, and a buffer is waited for.
     #[cold]
-    pub(super) fn poll_completed(&self, at: u32, socket: &'static Socket) {
-        if socket.state.get() != State::Open || socket.has(flag::STALLED) {
+    pub(super) fn poll_completed(&self, at: u32, socket: &'static Socket, given_up: bool) {
+        if !socket.receives() {
             return;
         }
         match socket.relay_back.get() {
+            _ if given_up => {}        // who receives on begins anew
             0 => self.arm(at, socket), // the relay is over
             _ => self.join_thirsty(at, socket),
         }
@@ -177,17 +178,24 @@ impl Io {
     }
 
     #[cold]
-    pub(super) fn lent_completed(&self, at: u32, socket: &'static Socket, result: i32) {
+    pub(super) fn lent_completed(
+        &self,
+        at: u32,
+        socket: &'static Socket,
+        result: i32,
+        given_up: bool,
+    ) {
         let Some(index) = socket.rx_lent.replace(0).checked_sub(1) else { return };
-        let open = socket.state.get() == State::Open && !socket.has(flag::STALLED);
+        let open = socket.receives();
         if open && result > 0 {
             return self.queue_received(at, socket, index, result as u32, false);
         }
-        self.bufs.release(index);
         match result {
+            AGAIN if given_up => socket.rx_waiter.wake(self.tasks()),
             AGAIN if open => self.submit(recv_op(at), Kind::RecvPoll),
             result => self.recv_ended(at, result, open),
         }
+        self.bufs.release(index); // last: it may wake somebody, who may receive here
     }
 
     /// Milliseconds since either socket moved a byte, or since `begun`.

@@ -629,3 +629,5 @@ fn a_bundle_that_claims_more_than_the_ring_held_fails_its_socket_alone() {
     assert!(matches!(told, Poll::Ready(Err(_))), "nothing may follow a gap");
     world.end();
 }
+
+mod wakers;

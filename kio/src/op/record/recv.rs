@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::op::Io;
 use crate::op::outbox::Message;
 use crate::op::slot::Kind;
-use crate::op::socket::{Socket, State, flag, recv_op};
+use crate::op::socket::{Socket, flag, recv_op};
 use crate::ring::ktls::SOL_TLS;
 use crate::ring::{Cqe, Sqe};
 
@@ -81,7 +81,7 @@ impl Io {
         cx: &Context<'_>,
     ) -> Poll<Result<()>> {
         if self.is_busy(recv_op(at)) && !socket.records.rx_exact.get() {
-            self.cancel(recv_op(at));
+            self.cancel_recv(at);
         }
         let waited = self.wait_received(at, socket, cx);
         socket.records.rx_most.set(most); // for the receive that this armed: it is pushed later
@@ -167,7 +167,7 @@ impl Io {
         cqe: Cqe,
         buffer: Option<u32>,
     ) {
-        let open = socket.state.get() == State::Open && !socket.has(flag::STALLED);
+        let open = socket.receives();
         let (kind, last) = socket.records.described();
         let n = u32::try_from(cqe.result).unwrap_or(0);
         match (kind, buffer) {
@@ -179,16 +179,17 @@ impl Io {
             (Some(kind), buffer) if open && cqe.result >= 0 && kind != DATA => {
                 // An empty record has no bytes, whatever it brought.
                 let part = buffer.filter(|_| n > 0);
+                self.hold_record(at, socket, part, n, kind, last);
+                // Last, here and below: it may wake somebody, who may drop the connection.
                 if let (Some(index), None) = (buffer, part) {
                     self.bufs.release(index);
                 }
-                self.hold_record(at, socket, part, n, kind, last);
             }
             (_, buffer) => {
+                self.recv_ended(at, cqe.result, open);
                 if let Some(index) = buffer {
                     self.bufs.release(index);
                 }
-                self.recv_ended(at, cqe.result, open);
             }
         }
     }
@@ -217,8 +218,8 @@ impl Io {
         records.rx_held.set(true);
         // The kernel bounds it too; a part without a byte would never end.
         if total > RECORD_MAX || (n == 0 && !last) {
-            self.drop_record(socket);
             socket.rx_error.set(libc::EMSGSIZE);
+            self.drop_record(socket);
         }
         socket.rx_waiter.wake(self.tasks());
     }

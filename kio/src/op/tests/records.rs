@@ -19,13 +19,13 @@ fn keys() -> Keys<'static> {
 
 impl World {
     /// A connection whose records the kernel seals and opens.
-    fn sealed(&mut self) -> u32 {
+    pub(super) fn sealed(&mut self) -> u32 {
         let at = self.connected();
         self.io.pretend_sealed(at);
         at
     }
 
-    fn arrived(&self, at: u32) -> Poll<crate::Result<Arrived>> {
+    pub(super) fn arrived(&self, at: u32) -> Poll<crate::Result<Arrived>> {
         self.io.wait_arrived(at, self.io.socket(at), &Context::from_waker(Waker::noop()))
     }
 
@@ -38,7 +38,7 @@ impl World {
     }
 
     /// The kernel has a control record first: it ends the receive, and the record's is armed.
-    fn record_first(&mut self, at: u32) -> Sqe {
+    pub(super) fn record_first(&mut self, at: u32) -> Sqe {
         let recv = self.taken(at, Opcode::Recv).expect("a receive is armed");
         self.io.complete(Cqe::made(recv.user_data, EIO, None, false));
         self.taken(at, Opcode::RecvMsg).expect("the record is received")
