@@ -430,6 +430,24 @@ fn handshake_messages_out_of_place_end_the_connection() {
 }
 
 #[test]
+fn a_message_in_crumbs_holds_a_bounded_lot() {
+    // A byte of the message each: alone, and with 4,000 bytes of padding behind it (the content type
+    // is the last byte that is not 0). The message never ends.
+    let padded = [&[7, HANDSHAKE][..], &[0; 4000]].concat();
+    for (mode, kind, crumb) in
+        modes().into_iter().flat_map(|mode| [(mode, HANDSHAKE, vec![7]), (mode, 0, padded.clone())])
+    {
+        let (_, served) = forged(mode, &TLS13, move |forger| {
+            forger.send(HANDSHAKE, &[&[24, 0, 0xff, 0]])?;
+            (0..80).try_for_each(|_| forger.send(kind, &[&crumb[..]; 100]))
+        });
+        // The kernel keeps the message's bytes alone.
+        let ended = if mode == Mode::Off { TlsError::Storm } else { TlsError::Truncated };
+        assert_eq!(served, Err(Error::Tls(ended)), "{mode:?}");
+    }
+}
+
+#[test]
 fn key_updates_change_the_keys_where_they_can_be() {
     for mode in modes() {
         let site = Site::version(&TLS13);

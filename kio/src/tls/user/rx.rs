@@ -7,7 +7,12 @@ use super::{Found, State};
 use crate::buf::{Buf, BufMut};
 use crate::error::Result;
 use crate::net::Socket;
+use crate::tls::TlsError;
 use crate::tls::session::Event;
+
+/// Bytes of records that a message which is not whole may hold, as in a handshake: rustls keeps all of
+/// a message's records until its last, padding among them.
+const UNREAD_MAX: usize = 128 * 1024;
 
 /// What has been received and not handed out.
 pub(super) struct Rx {
@@ -84,8 +89,7 @@ impl State {
             let n = if spilt.is_empty() { buf.put_some(plain) } else { 0 };
             spilt.extend_from_slice(&plain[n..]);
         });
-        unread.drain(..consumed);
-        self.rx.unread = unread;
+        self.keep(unread, consumed);
         (!buf.is_empty()).then(|| buf.freeze())
     }
 
@@ -98,7 +102,9 @@ impl State {
             written += n;
             spilt.extend_from_slice(&plain[n..]);
         });
-        self.rx.unread.extend_from_slice(&buf[consumed..]);
+        let mut unread = core::mem::take(&mut self.rx.unread);
+        unread.extend_from_slice(&buf[consumed..]);
+        self.keep(unread, 0);
         buf.truncate(written);
         (written > 0).then(|| buf.freeze())
     }
@@ -107,8 +113,17 @@ impl State {
     pub(super) fn decrypt_unread(&mut self) {
         let mut unread = core::mem::take(&mut self.rx.unread);
         let consumed = self.feed(&mut unread, |spilt, _, plain| spilt.extend_from_slice(plain));
+        self.keep(unread, consumed);
+    }
+
+    /// Keeps what of `unread` is not consumed, if that is no more than an honest peer leaves.
+    fn keep(&mut self, mut unread: Vec<u8>, consumed: usize) {
         unread.drain(..consumed);
-        self.rx.unread = unread;
+        if unread.len() <= UNREAD_MAX {
+            self.rx.unread = unread;
+        } else {
+            self.failed = Some(TlsError::Storm);
+        }
     }
 
     /// Lets rustls have all whole records. `take` gets the heap's part, the bytes that are done with,
