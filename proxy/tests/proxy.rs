@@ -501,7 +501,10 @@ fn a_client_that_never_reads_stops_its_server_alone() {
         assert!(n > 0);
         left -= n.min(left);
     }
-    assert!(proxy.count("kio_buffers_in_use_peak") <= 10 * 16, "the window is 16 buffers");
+    // Before 6.18 the kernel knows no window: one enter may fill all that lies in the ring.
+    let capped = kio::probe().expect("there is a ring").recv_cap;
+    let peak = proxy.count("kio_buffers_in_use_peak");
+    assert!(peak <= 10 * 16 || !capped, "{peak} of 9 windows of 16 buffers");
     drop((deaf, reads));
     proxy.stop();
 }
