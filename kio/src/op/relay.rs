@@ -36,6 +36,8 @@ impl Io {
     /// Begins to relay from a socket, which may hold so many buffers; `back` to that one.
     pub(crate) fn relay_from(&self, at: u32, window: u16, back: Option<u32>) {
         self.socket(at).relay.set(window.max(1));
+        // Of a receive that is armed before the relay looks, for one who waits in line.
+        self.socket(at).relay_room.set(window.max(1));
         self.socket(at).relay_back.set(back.map_or(0, |to| to + 1));
     }
 

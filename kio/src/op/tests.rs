@@ -574,6 +574,22 @@ fn a_bundle_gives_every_buffer_and_every_byte() {
 }
 
 #[test]
+fn a_relay_of_one_who_waits_in_line_keeps_its_window() {
+    let mut world = World::new(true);
+    let at = world.connected();
+    world.receive_pending(at);
+    let recv = world.kernel.pop().expect("a receive is armed");
+    world.io.complete(Cqe::made(recv.user_data, -105, None, false));
+    assert!(world.io.waits_for_buffer(at));
+    world.relay(at, at);
+    world.io.feed();
+    world.pump(10);
+    let recv = world.kernel.last().expect("it is fed");
+    assert_eq!(recv.cap() as usize, 2 * SIZE);
+    world.end();
+}
+
+#[test]
 fn a_way_back_is_lent_a_buffer_when_the_ring_stays_dry() {
     let mut world = World::new(true);
     let (at, to) = (world.connected(), world.connected());

@@ -341,6 +341,12 @@ impl Sqe {
         self.len
     }
 
+    /// What bounds the bytes of a multishot receive; 0 is no bound.
+    #[cfg(test)]
+    pub(crate) fn cap(&self) -> u32 {
+        self.file_index
+    }
+
     #[cfg(test)]
     pub(crate) fn is_multishot(&self) -> bool {
         self.ioprio & RECV_MULTISHOT != 0
