@@ -240,6 +240,31 @@ fn a_writer_that_fails_loses_lines_and_counts_them() {
     assert_eq!(LOG.dropped(), 1);
 }
 
+#[test]
+fn what_was_written_stays_written_though_an_older_write_ends_later() {
+    struct Gated(mpsc::Sender<()>, mpsc::Receiver<()>);
+    impl Write for Gated {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.0.send(());
+            let _ = self.1.recv();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    static LOG: Logger<16> = Logger::new();
+    let ((tell, told), (open, gate)) = (mpsc::channel(), mpsc::channel());
+    let writer = LOG.write_to(Gated(tell, gate)).unwrap();
+    say(&LOG, format_args!("one"));
+    told.recv().expect("it writes");
+    say(&LOG, format_args!("two"));
+    LOG.write_rest(&mut std::io::sink()).unwrap();
+    drop(open);
+    drop(writer);
+    assert!(LOG.wait_written(Duration::ZERO));
+}
+
 static FACADE: Logger = Logger::new();
 
 /// What a child that runs `test` wrote to standard error, and whether it ended well.

@@ -141,8 +141,13 @@ impl<const SLOTS: usize> Logger<SLOTS> {
             self.lost.fetch_add(taken, Ordering::Relaxed);
             return Err(error);
         }
-        self.written.store(upto, Ordering::Release);
+        self.is_written(upto);
         Ok(())
+    }
+
+    /// All up to there is written. One who took later ones may have said so already.
+    fn is_written(&self, upto: u64) {
+        self.written.fetch_max(upto, Ordering::AcqRel);
     }
 
     /// Waits for a record.

@@ -95,7 +95,7 @@ impl<const SLOTS: usize> Logger<SLOTS> {
                 self.lost.fetch_add(taken, Ordering::Relaxed);
             }
             batch.clear();
-            self.written.store(upto, Ordering::Release);
+            self.is_written(upto);
         }
     }
 
@@ -137,7 +137,7 @@ impl<const SLOTS: usize> Logger<SLOTS> {
         to.write_all(&batch).and_then(|()| to.flush()).inspect_err(|_| {
             self.lost.fetch_add(taken, Ordering::Relaxed);
         })?;
-        self.written.store(upto, Ordering::Release);
+        self.is_written(upto);
         Ok(())
     }
 
