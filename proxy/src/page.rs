@@ -25,7 +25,7 @@ pub async fn page(worker: Worker, conn: TcpStream) -> kio::Result<()> {
 /// A counter's name, what it is, and where.
 type Told<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
 
-const TOLD: [Told<Numbers>; 12] = [
+const TOLD: [Told<Numbers>; 14] = [
     ("kio_proxy_accepted_total", Kind::Counter, "Clients accepted.", |n| n.accepted),
     ("kio_proxy_clients", Kind::Gauge, "Clients that are here now.", |n| n.accepted - n.ended),
     ("kio_proxy_wrong_headers_total", Kind::Counter, "Clients with a wrong PROXY header.", |n| {
@@ -44,6 +44,8 @@ const TOLD: [Told<Numbers>; 12] = [
     ("kio_proxy_relays_total", Kind::Counter, "Clients that reached a server.", |n| n.relays),
     ("kio_proxy_resets_total", Kind::Counter, "Relays that ended with a reset.", |n| n.resets),
     ("kio_proxy_timeouts_total", Kind::Counter, "Relays that ended for idleness.", |n| n.timeouts),
+    ("kio_proxy_bytes_to_total", Kind::Counter, "Bytes from clients.", |n| n.bytes_to),
+    ("kio_proxy_bytes_from_total", Kind::Counter, "Bytes to clients.", |n| n.bytes_from),
     ("kio_proxy_reloads_total", Kind::Counter, "Configurations taken over.", |n| n.reloads),
     ("kio_proxy_failed_reloads_total", Kind::Counter, "Configurations refused.", |n| {
         n.failed_reloads
@@ -101,6 +103,8 @@ impl Snapshot {
             (&mut a.relays, b.relays),
             (&mut a.resets, b.resets),
             (&mut a.timeouts, b.timeouts),
+            (&mut a.bytes_to, b.bytes_to),
+            (&mut a.bytes_from, b.bytes_from),
             (&mut a.reloads, b.reloads),
             (&mut a.failed_reloads, b.failed_reloads),
         ] {

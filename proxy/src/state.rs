@@ -65,6 +65,8 @@ pub struct Numbers {
     pub relays: u64,
     pub resets: u64,
     pub timeouts: u64,
+    pub bytes_to: u64,
+    pub bytes_from: u64,
     pub reloads: u64,
     pub failed_reloads: u64,
 }
@@ -400,6 +402,10 @@ impl Lease {
 
     /// So many bytes went there and came back.
     pub fn carried(&self, to: u64, from: u64) {
+        self.state.count(|numbers| {
+            numbers.bytes_to += to;
+            numbers.bytes_from += from;
+        });
         self.state.numbers_of(self.place, |numbers| {
             numbers.bytes_to += to;
             numbers.bytes_from += from;
