@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::Result;
+use crate::load::Target;
 use crate::server::Spec;
 use crate::server::kio::YIELD;
 use crate::workload::Workload;
@@ -27,6 +28,7 @@ pub struct Server {
     child: Child,
     /// Where it listens.
     pub port: u16,
+    tls: bool,
 }
 
 /// What a server prints when it ends.
@@ -75,7 +77,9 @@ impl Server {
             .args(["serve", &spec.to_string(), "--workload", workload.name(), "--port", "0"])
             .args(["--cpu", &SERVER_CPU.to_string()])
             .envs(tool.first().filter(|name| **name == "valgrind").map(|_| (YIELD, "1")));
-        Self::spawn(command, &spec.to_string(), limit)
+        let mut server = Self::spawn(command, &spec.to_string(), limit)?;
+        server.tls = spec.kind.speaks_tls();
+        Ok(server)
     }
 
     /// Starts `kio-bench ARGS`, a server that tells its port as the others do.
@@ -91,7 +95,7 @@ impl Server {
         unsafe {
             command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
         }
-        let mut server = Self { child: command.spawn()?, port: 0 };
+        let mut server = Self { child: command.spawn()?, port: 0, tls: false };
         server.port = server.await_ready(limit).map_err(|e| format!("{name}: {e}"))?;
         Ok(server)
     }
@@ -112,6 +116,11 @@ impl Server {
                 Err(format!("did not start: {}", self.stderr().trim()).into())
             }
         }
+    }
+
+    /// What loads it.
+    pub fn target(&self) -> Target {
+        Target { port: self.port, tls: self.tls }
     }
 
     /// Its process id.

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::args::Args;
 use crate::child::{LOAD_CPU, Server};
 use crate::load::histogram::Histogram;
-use crate::load::{self, Bound, Load, Plan};
+use crate::load::{self, Bound, Load, Plan, Target, Tls};
 use crate::ring::{self, Ring};
 use crate::server::Spec;
 use crate::stats::{self, Rng};
@@ -68,12 +68,16 @@ pub fn plan(args: &mut Args) -> Result<Plan> {
         connections: args.get("--connections", 50)?,
         size: args.get("--size", if workload == Workload::Echo { 64 } else { 0 })?,
         pipeline: args.get("--pipeline", 1)?,
+        tls: Tls { resume: args.flag("--resume"), only_shake: args.flag("--only-shake") },
     };
     if plan.connections == 0 || plan.pipeline == 0 {
         return Err("--connections and --pipeline begin at 1".into());
     }
     if plan.workload == Workload::Close && plan.pipeline != 1 {
         return Err("close sends one request a connection: no --pipeline".into());
+    }
+    if plan.workload != Workload::Close && (plan.tls.resume || plan.tls.only_shake) {
+        return Err("--resume and --only-shake are of --workload close".into());
     }
     Ok(plan)
 }
@@ -132,9 +136,9 @@ pub fn measure(
         running.push(Server::start(spec, plan.workload)?);
     }
     let mut order: Vec<usize> = (0..specs.len()).collect();
-    let ports: Vec<u16> = running.iter().map(|server| server.port).collect();
+    let targets: Vec<Target> = running.iter().map(Server::target).collect();
     let mut uring = ring::build(load::CQ)?;
-    let mut load = Load::new(Ring::over(&mut uring)?, plan, &ports)?;
+    let mut load = Load::new(Ring::over(&mut uring)?, plan, &targets)?;
 
     let bound = Bound { time: slice, requests: u64::MAX };
     // The first round warms up and is not counted.
@@ -170,7 +174,7 @@ fn base<'a>(all: &'a [Series], name: &str) -> Option<&'a Series> {
     all.iter().find(|s| s.name == name)
 }
 
-/// The figures of each server, then the ratios to `limit` and to `tokio`.
+/// The figures of each server, then the ratios to `limit`, to `tokio` and to `tokio-rustls`.
 pub fn table(all: &[Series], starts: usize) -> String {
     let mut out = String::new();
     let width = all.iter().map(|s| s.name.len()).max().unwrap_or(0).max(8);
@@ -197,7 +201,7 @@ pub fn table(all: &[Series], starts: usize) -> String {
             "\nThe load was the bottleneck: req/s is what it can do; CPU/req is the server's own.\n",
         );
     }
-    for name in ["limit", "tokio"] {
+    for name in ["limit", "tokio", "tokio-rustls"] {
         let Some(base) = base(all, name) else {
             continue;
         };

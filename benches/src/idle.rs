@@ -25,6 +25,9 @@ pub fn run(mut args: Args) -> Result<()> {
     let spec: Spec = args.find("--server")?.ok_or("missing: --server NAME")?;
     let connections: usize = args.get("--connections", 10_000)?;
     args.end()?;
+    if spec.kind.speaks_tls() {
+        return Err("idle connections say nothing, and shake no hands".into());
+    }
     let limit = sys::raise_nofile()?;
     if connections == 0 || connections as u64 > limit.saturating_sub(RESERVE) {
         return Err(format!(
@@ -77,9 +80,9 @@ pub fn measure(spec: Spec, connections: usize, slice: Option<Duration>) -> Resul
 
 /// Requests a second of 50 connections.
 fn rate(server: &Server, slice: Duration) -> Result<f64> {
-    let plan = Plan { workload: Workload::Http, connections: 50, size: 0, pipeline: 1 };
+    let plan = Plan::http(50);
     let mut uring = ring::build(load::CQ)?;
-    let mut load = Load::new(Ring::over(&mut uring)?, &plan, &[server.port])?;
+    let mut load = Load::new(Ring::over(&mut uring)?, &plan, &[server.target()])?;
     let bound = Bound { time: slice, requests: u64::MAX };
     let rates = (0..4).map(|_| {
         let slice = load.slice(0, bound, &mut Histogram::new())?;

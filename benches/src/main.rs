@@ -1,7 +1,8 @@
 //! `kio-bench`: what a server costs on one core, measured so that a few per cent can be told apart.
 //!
-//! `page` measures all and draws the page of the benchmarks; `serve` runs one server; `compare`, `wrk`, `count` and `idle` start servers as children on CPU 0
-//! and load them from CPU 1; `tasks` measures spawning and polling, `cross` calls between workers;
+//! `page` measures all and draws the page of the benchmarks; `serve` runs one server; `compare`,
+//! `wrk`, `count` and `idle` start servers as children on CPU 0 and load them from CPU 1; `tls`
+//! compares kio with tokio-rustls; `tasks` measures spawning and polling, `cross` calls between workers;
 //! `files`, `append` and `send-file` are of files. See README.md for what the figures mean.
 
 #![deny(unsafe_op_in_unsafe_fn, missing_docs, clippy::undocumented_unsafe_blocks)]
@@ -27,6 +28,8 @@ mod server;
 mod stats;
 mod sys;
 mod tasks;
+#[cfg(feature = "tls")]
+mod tls;
 mod workload;
 mod wrk;
 
@@ -50,16 +53,18 @@ usage: kio-bench page    [--quick] [--only LIST] [--out DIR] [--dir DIR]
        kio-bench wrk     [--servers LIST] [--connections N] [--rounds N] [--slice S]
        kio-bench count   --server SERVER [PLAN] [--requests N]
        kio-bench idle    --server SERVER [--connections N]
+       kio-bench tls     [--time] [--count] [--rounds N] [--starts N] [--slice-ms MS] [--quick] [--requests N]
        kio-bench tasks
        kio-bench cross
        kio-bench files   [--entries LIST] [--modes cached,direct] [--mib N] [--count] [PACE]
        kio-bench append  [--entries LIST] [PACE]
        kio-bench send-file [--entries LIST] [--nginx PATH] [PACE]
        kio-bench relay   [--workload bulk|requests] [--entries LIST] [--connections N] [--haproxy PATH] [PACE]
-SERVER: kio, limit, limit-hot, epoll, tokio; with @US it spins so long before it sleeps (limit@100)
+SERVER: kio, limit, limit-hot, epoll, tokio, kio-tls, tokio-rustls; with @US it spins so long before it sleeps (limit@100)
 LIST:   servers with commas; a server named twice is its own control
 PACE:   [--rounds N] [--starts N] [--slice-ms MS] [--quick] [--dir DIR]
-PLAN:   [--workload http|echo|close] [--connections N] [--size BYTES] [--pipeline D]";
+PLAN:   [--workload http|echo|close] [--connections N] [--size BYTES] [--pipeline D]
+        with servers of TLS and close: [--resume] [--only-shake]";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -71,6 +76,8 @@ fn main() -> ExitCode {
         "wrk" => wrk::run(args),
         "count" => count::run(args),
         "idle" => idle::run(args),
+        #[cfg(feature = "tls")]
+        "tls" => tls::run(args),
         "page" => page::run(args),
         "append" => append::run(args),
         "log" => append::child(args),

@@ -26,8 +26,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Requests before a count begins.
 const WARM_UP: u64 = 5_000;
 /// The two lengths of run under callgrind; the slope is between them.
-const SHORT: u64 = 4_000;
-const LONG: u64 = 24_000;
+const LENGTHS: (u64, u64) = (4_000, 24_000);
 
 /// Runs the sub-command.
 pub fn run(mut args: Args) -> Result<()> {
@@ -64,7 +63,7 @@ pub fn run(mut args: Args) -> Result<()> {
         each(long.bytes, short.bytes),
         long.allocations
     );
-    match instructions(spec, &plan) {
+    match instructions(spec, &plan, LENGTHS) {
         Ok(slope) => println!("user-space instructions a request: {slope:.0} (callgrind, slope)"),
         Err(why) => println!("user-space instructions a request: not from callgrind: {why}"),
     }
@@ -77,6 +76,8 @@ pub struct Counted {
     pub calls: Option<f64>,
     /// Allocations.
     pub allocations: f64,
+    /// Bytes of them.
+    pub bytes: f64,
 }
 
 /// Counts over so many requests: system calls by `perf`, allocations as a slope.
@@ -87,6 +88,7 @@ pub fn each(spec: Spec, plan: &Plan, requests: u64) -> Result<Counted> {
     Ok(Counted {
         calls: calls.ok().map(|calls| calls / requests as f64),
         allocations: (long.allocations as f64 - short.allocations as f64) / answered,
+        bytes: (long.bytes as f64 - short.bytes as f64) / answered,
     })
 }
 
@@ -109,7 +111,7 @@ impl Tracer for Nothing {
 fn traced<T: Tracer>(spec: Spec, plan: &Plan, requests: u64) -> Result<(Result<T::Seen>, Report)> {
     let server = Server::start(spec, plan.workload)?;
     let mut uring = ring::build(load::CQ)?;
-    let mut load = Load::new(Ring::over(&mut uring)?, plan, &[server.port])?;
+    let mut load = Load::new(Ring::over(&mut uring)?, plan, &[server.target()])?;
     let mut seen = Histogram::new();
     load.slice(0, Bound { time: LIMIT, requests: WARM_UP }, &mut seen)?;
     let tracer = T::attach(server.pid());
@@ -120,19 +122,19 @@ fn traced<T: Tracer>(spec: Spec, plan: &Plan, requests: u64) -> Result<(Result<T
 }
 
 /// Instructions of a long run less those of a short one, over the difference of their requests.
-fn instructions(spec: Spec, plan: &Plan) -> Result<f64> {
+pub fn instructions(spec: Spec, plan: &Plan, (short, long): (u64, u64)) -> Result<f64> {
     let run = |requests| -> Result<u64> {
         let profile = Profile::new(requests)?;
         let tool = profile.command();
         let tool: Vec<&str> = tool.iter().map(String::as_str).collect();
         let server = Server::start_under(&tool, spec, plan.workload, LIMIT)?;
         let mut uring = ring::build(load::CQ)?;
-        let mut load = Load::new(Ring::over(&mut uring)?, plan, &[server.port])?;
+        let mut load = Load::new(Ring::over(&mut uring)?, plan, &[server.target()])?;
         load.slice(0, Bound { time: LIMIT, requests }, &mut Histogram::new())?;
         drop(load);
         server.stop()?;
         profile.instructions()
     };
-    let (short, long) = (run(SHORT)?, run(LONG)?);
-    Ok((long as f64 - short as f64) / (LONG - SHORT) as f64)
+    let (few, many) = (run(short)?, run(long)?);
+    Ok((many as f64 - few as f64) / (long - short) as f64)
 }

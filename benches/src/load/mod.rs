@@ -6,8 +6,13 @@
 //! `close` instead makes a new connection for each request, as one chain of linked entries.
 
 pub mod histogram;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+pub use tls::provider;
 
 use std::io;
+use std::net::TcpStream;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -45,6 +50,56 @@ pub struct Plan {
     pub size: usize,
     /// Requests a connection sends at once.
     pub pipeline: u32,
+    /// With servers of TLS, how their clients use it.
+    pub tls: Tls,
+}
+
+impl Plan {
+    /// One small request at once on each of so many connections.
+    pub fn http(connections: u32) -> Self {
+        let tls = Tls::default();
+        Self { workload: Workload::Http, connections, size: 0, pipeline: 1, tls }
+    }
+}
+
+/// How clients use TLS; with `close` only, since other connections shake hands once.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Tls {
+    /// Resume the session before.
+    pub resume: bool,
+    /// Ask for nothing: the handshake is the request, and its reply that the server closes.
+    pub only_shake: bool,
+}
+
+/// A server to load.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Where it listens.
+    pub port: u16,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+}
+
+/// What a connection speaks between TCP and the workload.
+trait Layer {
+    /// Makes the connection ready for requests, before the load begins.
+    fn open(&mut self, socket: &TcpStream) -> Result<()>;
+    /// What to send for a request; a connection of `close` begins with it. It stays as it is until
+    /// `ask` or `take` is called again, which is after the server had all of it.
+    fn ask(&mut self, request: &[u8]) -> Result<&[u8]>;
+    /// Takes what was received: how many bytes of replies that was, and what to send now.
+    fn take(&mut self, received: &[u8]) -> Result<(usize, &[u8])>;
+}
+
+/// The layer of a connection to `target`, if it has one.
+fn layer(target: Target, plan: &Plan) -> Result<Option<Box<dyn Layer>>> {
+    if !target.tls {
+        return Ok(None);
+    }
+    #[cfg(feature = "tls")]
+    return Ok(Some(Box::new(tls::Client::new(plan)?)));
+    #[cfg(not(feature = "tls"))]
+    Err(format!("{}: TLS needs `--features tls`", plan.workload.name()).into())
 }
 
 /// What one slice saw.
@@ -79,6 +134,7 @@ pub struct Load<'a> {
     ring: Ring<'a>,
     bufs: BufRing,
     conns: Vec<Conn>,
+    layers: Vec<Option<Box<dyn Layer>>>,
     targets: Vec<Range<u32>>,
     addrs: Vec<libc::sockaddr_in>,
     plan: Plan,
@@ -88,11 +144,13 @@ pub struct Load<'a> {
 }
 
 impl<'a> Load<'a> {
-    /// Opens `plan.connections` to each of `ports`.
-    pub fn new(ring: Ring<'a>, plan: &Plan, ports: &[u16]) -> Result<Self> {
+    /// Opens `plan.connections` to each of `servers`.
+    pub fn new(ring: Ring<'a>, plan: &Plan, servers: &[Target]) -> Result<Self> {
         let n = plan.connections;
         let bufs = BufRing::new(&ring, BUFFERS, BUFFER)?;
-        let targets = (0..ports.len() as u32).map(|i| i * n..(i + 1) * n).collect();
+        let targets = (0..servers.len() as u32).map(|i| i * n..(i + 1) * n).collect();
+        let each = servers.iter().flat_map(|&server| (0..n).map(move |_| server));
+        let layers = each.map(|server| layer(server, plan)).collect::<Result<_>>()?;
         let one = match plan.workload {
             Workload::Echo => (0..plan.size.max(1)).map(|i| i as u8).collect(),
             Workload::Http | Workload::Close => request(plan.size),
@@ -101,14 +159,16 @@ impl<'a> Load<'a> {
         let reply = match plan.workload {
             Workload::Echo => bytes.len(),
             Workload::Http => REPLY.len() * plan.pipeline as usize,
+            Workload::Close if plan.tls.only_shake => 0,
             Workload::Close => REPLY.len(),
         };
         let mut load = Self {
             ring,
             bufs,
-            conns: vec![Conn::default(); n as usize * ports.len()],
+            conns: vec![Conn::default(); n as usize * servers.len()],
+            layers,
             targets,
-            addrs: ports.iter().map(|&port| sockaddr(port)).collect(),
+            addrs: servers.iter().map(|server| sockaddr(server.port)).collect(),
             plan: plan.clone(),
             bytes,
             reply,
@@ -117,16 +177,20 @@ impl<'a> Load<'a> {
         if plan.workload == Workload::Close {
             load.ring.submitter().register_files_sparse(load.conns.len() as u32)?;
         } else {
-            load.connect(ports)?;
+            load.connect(servers)?;
         }
         Ok(load)
     }
 
-    fn connect(&mut self, ports: &[u16]) -> Result<()> {
+    fn connect(&mut self, servers: &[Target]) -> Result<()> {
         let mut fds = Vec::new();
-        for &port in ports {
+        for server in servers {
             for _ in 0..self.plan.connections {
-                fds.push(sys::connect(port, None)?);
+                let socket = TcpStream::from(sys::connect(server.port, None)?);
+                if let Some(layer) = &mut self.layers[fds.len()] {
+                    layer.open(&socket)?;
+                }
+                fds.push(socket);
             }
         }
         let raw: Vec<_> = fds.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
@@ -186,7 +250,8 @@ impl<'a> Load<'a> {
     fn push(&mut self, entry: Entry, kind: u64, slot: u32) -> io::Result<()> {
         let entry = entry.user_data(kind << 32 | u64::from(slot));
         // SAFETY: entries point to statics, to the bytes of the request and to addresses, which
-        // neither move nor change while the load lives.
+        // neither move nor change while the load lives, or to a layer's bytes, which do not either
+        // before the server has answered them.
         unsafe { self.ring.push(&entry) }
     }
 
@@ -196,15 +261,16 @@ impl<'a> Load<'a> {
     }
 
     /// Sends the next batch on `slot`, or for `close` opens the next connection there.
-    fn begin(&mut self, slot: u32, target: usize, now: u64) -> io::Result<()> {
+    fn begin(&mut self, slot: u32, target: usize, now: u64) -> Result<()> {
         let conn = &mut self.conns[slot as usize];
         conn.sent_at = now;
         conn.missing = self.reply;
-        let send = opcode::Send::new(Fixed(slot), self.bytes.as_ptr(), self.bytes.len() as u32)
-            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
-            .build();
+        let send = match &mut self.layers[slot as usize] {
+            Some(layer) => send(slot, layer.ask(&self.bytes)?),
+            None => send(slot, &self.bytes),
+        };
         if self.plan.workload != Workload::Close {
-            return self.push(send.flags(Flags::SKIP_SUCCESS), OTHER, slot);
+            return Ok(self.push(send.flags(Flags::SKIP_SUCCESS), OTHER, slot)?);
         }
         let linked = Flags::IO_LINK | Flags::SKIP_SUCCESS;
         if std::mem::replace(&mut conn.open, true) {
@@ -230,7 +296,7 @@ impl<'a> Load<'a> {
         for entry in [socket, reno, connect, send] {
             self.push(entry.flags(linked), OTHER, slot)?;
         }
-        self.recv(slot, Flags::empty())
+        Ok(self.recv(slot, Flags::empty())?)
     }
 
     /// Takes one completion; the slot whose reply it completed, if it did.
@@ -241,8 +307,17 @@ impl<'a> Load<'a> {
             // These post failures only.
             return Err(failed("sending or connecting", result));
         }
+        let mut got = result.max(0) as usize;
         if let Some(id) = cqueue::buffer_select(cqe.flags()) {
             self.bufs.take();
+            if let Some(layer) = &mut self.layers[slot as usize] {
+                let (taken, answer) = layer.take(self.bufs.bytes(id, got))?;
+                got = taken;
+                if !answer.is_empty() {
+                    let send = send(slot, answer).flags(Flags::SKIP_SUCCESS);
+                    self.push(send, OTHER, slot)?;
+                }
+            }
             self.bufs.give(id);
         }
         let close = self.plan.workload == Workload::Close;
@@ -256,7 +331,6 @@ impl<'a> Load<'a> {
         if !cqueue::more(cqe.flags()) {
             self.recv(slot, Flags::empty())?;
         }
-        let got = result.max(0) as usize;
         let conn = &mut self.conns[slot as usize];
         if got > conn.missing {
             return Err(format!("{got} bytes came where {} were due", conn.missing).into());
@@ -264,6 +338,12 @@ impl<'a> Load<'a> {
         conn.missing -= got;
         Ok((conn.missing == 0 && got > 0 && !close).then_some(slot))
     }
+}
+
+fn send(slot: u32, bytes: &[u8]) -> Entry {
+    opcode::Send::new(Fixed(slot), bytes.as_ptr(), bytes.len() as u32)
+        .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+        .build()
 }
 
 fn failed(what: &str, result: i32) -> Box<dyn std::error::Error> {

@@ -167,7 +167,7 @@ fn servers() -> Vec<Spec> {
 }
 
 fn http(extent: Extent, connections: u32) -> Cell {
-    let plan = Plan { workload: Workload::Http, connections, size: 0, pipeline: 1 };
+    let plan = Plan::http(connections);
     cell(
         extent,
         format!("http, {} connection{}", connections, if connections == 1 { "" } else { "s" }),
@@ -177,7 +177,7 @@ fn http(extent: Extent, connections: u32) -> Cell {
 }
 
 fn echo(extent: Extent, size: usize, depth: u32) -> Cell {
-    let plan = Plan { workload: Workload::Echo, connections: CONNECTIONS, size, pipeline: depth };
+    let plan = Plan { workload: Workload::Echo, size, pipeline: depth, ..Plan::http(CONNECTIONS) };
     let bytes = if size < 1024 { format!("{size} B") } else { format!("{} KiB", size / 1024) };
     let title = format!("echo of {bytes}, {depth} at once, {CONNECTIONS} connections");
     cell(extent, title, format!("{bytes} x {depth}"), &plan)
@@ -205,7 +205,7 @@ fn idle_cells(extent: Extent) -> Vec<(Spec, Result<Cost>)> {
 
 fn counts(extent: Extent) -> Vec<(Spec, Result<Counted>)> {
     let once = servers().len() - 1;
-    let plan = Plan { workload: Workload::Http, connections: CONNECTIONS, size: 0, pipeline: 1 };
+    let plan = Plan::http(CONNECTIONS);
     let counted = |spec| {
         eprintln!("counts of {spec} ..");
         (spec, count::each(spec, &plan, extent.counted))

@@ -10,6 +10,8 @@ pub mod kio;
 mod limit;
 #[cfg(feature = "peers")]
 mod peers;
+#[cfg(feature = "tls")]
+mod tls;
 mod tokio;
 
 use std::fmt;
@@ -46,6 +48,11 @@ pub enum Kind {
     Glommio,
     #[cfg(feature = "peers")]
     TokioUring,
+    /// kio and tokio with rustls in user space.
+    #[cfg(feature = "tls")]
+    KioTls,
+    #[cfg(feature = "tls")]
+    TokioRustls,
 }
 
 impl Kind {
@@ -63,11 +70,25 @@ impl Kind {
         ("glommio", Self::Glommio),
         #[cfg(feature = "peers")]
         ("tokio-uring", Self::TokioUring),
+        #[cfg(feature = "tls")]
+        ("kio-tls", Self::KioTls),
+        #[cfg(feature = "tls")]
+        ("tokio-rustls", Self::TokioRustls),
     ];
 
-    /// Those that a comparison of all has: all but the yardstick's other form.
+    /// Those that a comparison of all has: all but the yardstick's other form, and TLS.
     pub fn compared() -> impl Iterator<Item = Self> {
-        Self::ALL.iter().map(|(_, kind)| *kind).filter(|kind| *kind != Self::LimitHot)
+        let all = Self::ALL.iter().map(|(_, kind)| *kind);
+        all.filter(|kind| *kind != Self::LimitHot && !kind.speaks_tls())
+    }
+
+    /// Whether its clients speak TLS.
+    pub fn speaks_tls(self) -> bool {
+        #[cfg(feature = "tls")]
+        let tls = matches!(self, Self::KioTls | Self::TokioRustls);
+        #[cfg(not(feature = "tls"))]
+        let tls = false;
+        tls
     }
 
     fn name(self) -> &'static str {
@@ -103,7 +124,7 @@ impl FromStr for Spec {
         let known: Vec<_> = Kind::ALL.iter().map(|(name, _)| *name).collect();
         let known = known.join(", ");
         let kind = kind.ok_or_else(|| {
-            let hint = "the other runtimes need `--features peers`";
+            let hint = "the other runtimes need `--features peers`, TLS needs `--features tls`";
             format!("unknown server `{name}`: {known}; {hint}")
         })?;
         Ok(Self { kind, spin })
@@ -143,6 +164,10 @@ pub fn run(kind: Kind, options: &Options) -> Result<()> {
         Kind::Glommio => peers::glommio::run(options)?,
         #[cfg(feature = "peers")]
         Kind::TokioUring => peers::tokio_uring::run(options)?,
+        #[cfg(feature = "tls")]
+        Kind::KioTls => tls::kio::run(options)?,
+        #[cfg(feature = "tls")]
+        Kind::TokioRustls => tls::tokio::run(options)?,
     }
     report();
     Ok(())
