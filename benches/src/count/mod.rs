@@ -76,8 +76,6 @@ pub struct Counted {
     pub calls: Option<f64>,
     /// Allocations.
     pub allocations: f64,
-    /// Bytes of them.
-    pub bytes: f64,
 }
 
 /// Counts over so many requests: system calls by `perf`, allocations as a slope.
@@ -88,7 +86,6 @@ pub fn each(spec: Spec, plan: &Plan, requests: u64) -> Result<Counted> {
     Ok(Counted {
         calls: calls.ok().map(|calls| calls / requests as f64),
         allocations: (long.allocations as f64 - short.allocations as f64) / answered,
-        bytes: (long.bytes as f64 - short.bytes as f64) / answered,
     })
 }
 
