@@ -38,6 +38,7 @@
 //! | to accept, connect, receive and send | [`net`]: [`net::Listener`], [`net::TcpStream`], and [`net::Stream`] for code that takes any |
 //! | bytes carried from one stream to another, both ways | [`net::relay()`], [`net::relay_with`] |
 //! | received bytes, and bytes to send | [`Buf`] to read and share, [`BufMut`] to write |
+//! | TLS, by the kernel where it can | `tls`: `TlsAcceptor`, `TlsConnector`, `TlsStream` (features `ring`, `aws-lc-rs`, `tls`) |
 //! | to open, read and write files; to append, and to know that it is on the device | [`fs`]: [`Core::open`], [`Core::open_with`] and [`fs::OpenOptions`], [`fs::File`], with what runs where |
 //! | one worker for a path | `root` and `routes` of [`pool!`] |
 //! | names and directories, and to replace a file as a whole | [`Core::stat`], [`Core::rename`], [`Core::read_dir`], [`Core::write_atomic`]; the changes want `allow = [paths]` |
@@ -72,6 +73,8 @@
 //! - `embedded-io-async`: that crate's `Read`, `Write` and `BufRead` on streams.
 //! - `trace`: events of tasks and operations in a ring a worker, to be looked at (module `trace`).
 //! - `embassy-sync`: a raw mutex for that crate's types between tasks of one worker.
+//! - `ring`, `aws-lc-rs`: TLS by rustls, with that provider of cryptography. `tls` alone has none: for
+//!   who brings another. TLS alone brings `alloc`: handshakes allocate, and rustls' records.
 //!
 //! The README has the pictures, a first server step by step, what waits where under overload, and the
 //! kernels.

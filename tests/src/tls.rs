@@ -54,6 +54,13 @@ pub struct Identity {
     key: PrivateKeyDer<'static>,
 }
 
+impl Identity {
+    /// The key, as PKCS#8.
+    pub fn key_der(&self) -> &[u8] {
+        self.key.secret_der()
+    }
+}
+
 impl Clone for Identity {
     fn clone(&self) -> Self {
         Self { chain: self.chain.clone(), key: self.key.clone_key() }

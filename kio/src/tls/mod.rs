@@ -22,12 +22,37 @@
 //! `aws-lc-rs`, or bring another. They shake hands on a [`TcpStream`](crate::net::TcpStream) and give
 //! a [`TlsStream`], which has what that has and is a [`net::Stream`](crate::net::Stream).
 //!
+//! # Who does the records
+//!
+//! Where the kernel's module `tls` is there ([`support`] tells) and the connection has a real
+//! descriptor, the keys go to the kernel after the handshake: data then goes the way of plain TCP, by
+//! the same operations, with no allocation. Else rustls does them. [`Mode`] chooses,
+//! [`TlsStream::data_path`] tells. The two differ in no call and no result, but for:
+//!
+//! - the kernel changes keys from Linux 6.14 on only; before, a peer that changes its own ends the
+//!   connection with [`TlsError::NoKeyUpdate`];
+//! - after a record that does not decrypt the close is a reset, which may overtake the alert;
+//! - the kernel's code for TLS is then open to what strangers send.
+//!
 //! # Memory
 //!
 //! Handshakes allocate: rustls does, and kio puts their records together on the heap, at most
 //! 128 KiB a handshake. In user space rustls then allocates each record once, in either direction;
 //! a record that arrives in two received buffers is put together on the heap too, where a connection
-//! keeps the room until it waits in `recv_idle` with nothing begun. All other data is in pool buffers.
+//! keeps the room until it waits in `recv_idle` with nothing begun. All other data is in pool buffers:
+//! received ones hold their plaintext in place, and sealing goes behind the plaintext in its own
+//! buffer where there is room. Buffers of a little more than 16 KiB hold a full record.
+//!
+//! # Giving up
+//!
+//! | given up | what becomes of it |
+//! | --- | --- |
+//! | `accept`, `connect` | the connection is closed |
+//! | `recv`, `recv_into` and their kin | no byte is lost |
+//! | `push`, `try_push` | nothing of it is sent, or all with the next flush |
+//! | `push_copy`, `send_copy` | a part may be sent |
+//! | `flush`, `send` | what was pushed goes out whole: at once, or with the next flush |
+//! | `shutdown`, `close`, `finish` | close_notify may be missing |
 
 mod acceptor;
 #[cfg(feature = "embedded-io-async")]
