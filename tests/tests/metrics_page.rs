@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Instant;
 
 use kio::metrics::{Kind, serve_with};
-use kio::net::TcpStream;
+use kio::net::{Out, RecvHalf, SendHalf, Stream, TcpRecvHalf, TcpSendHalf, TcpStream};
+use kio::{Buf, BufMut};
 use kio_tests::{HANG, client, pattern, scaled};
 
 async fn echo(mut conn: TcpStream) -> kio::Result<()> {
@@ -434,6 +435,91 @@ fn a_silent_scraper_is_cut_off_and_the_next_one_served_with_two_buffers_in_all()
     let page = scrape(addr);
     assert_eq!(page.sum("kio_workers", None), 1.0);
     assert_eq!(silent.read(&mut [0; 1]).unwrap_or(0), 0, "cut off");
+    pool.stop();
+    pool.join().unwrap();
+}
+
+/// A stream whose last words find no room, as of TLS whose peer reads no more.
+struct Stuck(TcpStream);
+
+impl RecvHalf for Stuck {
+    fn core(&self) -> kio::Core {
+        self.0.core()
+    }
+    async fn recv(&mut self) -> kio::Result<Option<Buf>> {
+        self.0.recv().await
+    }
+    async fn recv_idle(&mut self) -> kio::Result<Option<Buf>> {
+        self.0.recv_idle().await
+    }
+    async fn recv_into(&mut self, into: &mut BufMut) -> kio::Result<usize> {
+        self.0.recv_into(into).await
+    }
+    async fn recv_idle_into(&mut self, into: &mut BufMut) -> kio::Result<usize> {
+        self.0.recv_idle_into(into).await
+    }
+}
+
+impl SendHalf for Stuck {
+    fn core(&self) -> kio::Core {
+        self.0.core()
+    }
+    async fn push(&mut self, out: impl Into<Out>) -> kio::Result<()> {
+        self.0.push(out).await
+    }
+    fn try_push(&mut self, out: impl Into<Out>) -> Result<(), Out> {
+        self.0.try_push(out)
+    }
+    async fn push_copy(&mut self, bytes: &[u8]) -> kio::Result<()> {
+        self.0.push_copy(bytes).await
+    }
+    async fn flush(&mut self) -> kio::Result<()> {
+        self.0.flush().await
+    }
+    async fn send(&mut self, out: impl Into<Out>) -> kio::Result<()> {
+        self.0.send(out).await
+    }
+    async fn send_copy(&mut self, bytes: &[u8]) -> kio::Result<()> {
+        self.0.send_copy(bytes).await
+    }
+    async fn shutdown(&mut self) -> kio::Result<()> {
+        std::future::pending().await
+    }
+}
+
+impl Stream for Stuck {
+    type Recv<'a> = TcpRecvHalf<'a>;
+    type Send<'a> = TcpSendHalf<'a>;
+    fn split(&mut self) -> (TcpRecvHalf<'_>, TcpSendHalf<'_>) {
+        self.0.split()
+    }
+    async fn close(self) -> kio::Result<()> {
+        self.0.close().await
+    }
+}
+
+async fn stuck(conn: TcpStream) -> kio::Result<()> {
+    serve_with(Stuck(conn), async |_| Ok(())).await
+}
+
+kio::pool! {
+    struct Sticks;
+    workers = 1,
+    pin = off,
+    listen = { "127.0.0.1:0" => stuck },
+    tasks = { stuck: 1 },
+    conns = 4,
+    buffers = 16 x 4 KiB,
+}
+
+#[test]
+fn a_scraper_that_takes_no_last_word_is_cut_off() {
+    let pool = Sticks::start_when_free().unwrap();
+    let addr = pool.local_addr().unwrap();
+    for _ in 0..2 {
+        let (head, _) = get(addr, "GET /metrics HTTP/1.1\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+    }
     pool.stop();
     pool.join().unwrap();
 }

@@ -63,6 +63,10 @@ pub async fn serve_with<S: Stream>(
     if !core.timeout(LIMIT, answer(&mut conn, more)).await?? {
         return Ok(());
     }
+    // The last words wait too where nobody reads: a TLS stream's close_notify.
+    if core.timeout(LINGER, conn.shutdown()).await.is_err() {
+        return Ok(()); // closed at once
+    }
     match conn.finish(LINGER).await {
         Err(Error::TimedOut) => Ok(()), // it has what it asked for
         finished => finished,
