@@ -66,22 +66,34 @@ impl<P: Pool> Handle<P> {
     }
 
     /// How full a worker's tables are, and were: tasks by name, buffers, sockets, files. Without
-    /// stopping it.
+    /// stopping it. It borrows the handle, so that no other run begins while it is read:
+    ///
+    /// ```compile_fail,E0505
+    /// # async fn echo(_: kio::net::TcpStream) -> kio::Result<()> { Ok(()) }
+    /// # kio::pool! { struct Echo; listen = { "127.0.0.1:7000" => echo }, }
+    /// # fn main() -> kio::Result<()> {
+    /// let pool = Echo::start()?;
+    /// let usage = pool.usage(0);
+    /// drop(pool);
+    /// println!("{}", usage.count());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Panics
     /// Where there is no such worker.
-    pub fn usage(&self, worker: usize) -> impl Iterator<Item = Usage> + use<P> {
+    pub fn usage(&self, worker: usize) -> impl Iterator<Item = Usage> + use<'_, P> {
         assert!(worker < self.workers(), "worker {worker} of {}", self.workers());
         parts::<P>(worker).usage(const { &P::CONFIG })
     }
 
     /// What happened on a worker, oldest first: the newest 8,191 events, read while it goes on. One
-    /// that is overwritten meanwhile is left out.
+    /// that is overwritten meanwhile is left out. It borrows the handle, as `usage` does.
     ///
     /// # Panics
     /// Where there is no such worker.
     #[cfg(feature = "trace")]
-    pub fn trace(&self, worker: usize) -> impl Iterator<Item = crate::trace::Event> + use<P> {
+    pub fn trace(&self, worker: usize) -> impl Iterator<Item = crate::trace::Event> + use<'_, P> {
         assert!(worker < self.workers(), "worker {worker} of {}", self.workers());
         let tasks = &parts::<P>(worker).tasks;
         tasks.trace.read(|task| tasks.name_of(task))
