@@ -77,7 +77,10 @@ impl TlsAcceptor {
     /// all its clones, on every worker.
     pub fn reload(&self, config: Arc<ServerConfig>) {
         let config = server_config(config, self.mode);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let mut now = self.config.write().unwrap_or_else(PoisonError::into_inner);
+        let before = core::mem::replace(&mut *now, config);
+        drop(now);
+        drop(before); // it may run code of the user's, who may use the acceptor
     }
 
     /// Shakes hands with a client.

@@ -118,8 +118,10 @@ impl User {
 
     /// See `SendHalf::try_push`.
     pub(super) fn try_push(&self, socket: Socket, out: Out) -> core::result::Result<(), Out> {
+        let Ok(mut state) = self.state.try_borrow_mut() else { return Err(out) }; // as in `end`
         let mut out = Some(out);
-        let staged = self.state.borrow_mut().stage(socket, &mut out, &mut None);
+        let staged = state.stage(socket, &mut out, &mut None);
+        drop(state);
         self.send_if_short(socket);
         match (staged, out) {
             (_, Some(out)) => Err(out),
@@ -169,7 +171,8 @@ impl User {
 
     /// What can be done of it at once, for a send half that is dropped.
     pub(super) fn end(&self, socket: Socket) {
-        let mut state = self.state.borrow_mut();
+        // What rustls runs of the user's, a store of sessions say, may drop the half in the middle.
+        let Ok(mut state) = self.state.try_borrow_mut() else { return };
         if state.send_on(socket, &mut None) == Ok(Need::Nothing) && state.close_notify().is_ok() {
             let _ = state.send_on(socket, &mut None);
         }
