@@ -54,7 +54,7 @@ impl Io {
         socket.tx_timer.leave();
         socket.rx_timeout.set(0);
         socket.relay.set(0);
-        socket.relay_back.set(0);
+        socket.relay_to.set(0);
         socket.tx_timeout.set(0);
         socket.peer.clear();
         socket.local.clear();

@@ -216,6 +216,12 @@ impl Io {
     pub(super) fn queue_received(&self, at: u32, socket: &Socket, index: u32, n: u32, more: bool) {
         self.counters().received.add(u64::from(n));
         socket.moved.set(self.now_ms.get());
+        if socket.relay_to.get() != 0 && self.pass_on(socket, index, n) {
+            if !more {
+                socket.rx_waiter.wake(self.tasks()); // to receive on
+            }
+            return;
+        }
         if !self.join_received(socket, index, n) {
             let header = self.bufs.header(index);
             header.start.set(0);
@@ -354,9 +360,9 @@ impl Io {
             return;
         }
         match socket.relay_back.get() {
-            0 => self.join_starved(at, socket),
-            _ if self.is_busy(recv_op(at)) => {} // begun anew by who was woken meanwhile
-            _ => self.submit(recv_op(at), Kind::RecvPoll),
+            false => self.join_starved(at, socket),
+            true if self.is_busy(recv_op(at)) => {} // begun anew by who was woken meanwhile
+            true => self.submit(recv_op(at), Kind::RecvPoll),
         }
     }
 

@@ -1,6 +1,9 @@
 //! Relaying: received buffers move from one socket's queue into another's outbox as they are, and are
 //! sent gathered; no byte is copied, and each buffer goes back to the ring once it is sent.
 //!
+//! What arrives is handed on where its completion is taken, and the relay's task sleeps on; it is woken
+//! where something is to be decided: an end, an error, a full window, a receive to be armed.
+//!
 //! While a socket is relayed from, its receives are bundles where the kernel tells those right, and
 //! its window is the relay's: it counts what is queued and what is on its way out together, so a peer
 //! that does not read stops its sender, and holds no more of the store than that.
@@ -33,18 +36,52 @@ pub(crate) enum Intake {
 }
 
 impl Io {
-    /// Begins to relay from a socket, which may hold so many buffers; `back` to that one.
-    pub(crate) fn relay_from(&self, at: u32, window: u16, back: Option<u32>) {
-        self.socket(at).relay.set(window.max(1));
+    /// Begins to relay from a socket to another, by a window of so many buffers.
+    pub(crate) fn relay_from(&self, at: u32, to: u32, window: u16, back: bool) {
+        let socket = self.socket(at);
+        socket.relay.set(window.max(1));
         // Of a receive that is armed before the relay looks, for one who waits in line.
-        self.socket(at).relay_room.set(window.max(1));
-        self.socket(at).relay_back.set(back.map_or(0, |to| to + 1));
+        socket.relay_room.set(window.max(1));
+        socket.relay_to.set(to + 1);
+        // One that was forgotten goes on, but never to the slot's next owner.
+        socket.relay_generation.set(self.generation(to));
+        socket.relay_back.set(back);
+        socket.relayed.set(0);
     }
 
     /// Ends that. A receive in the kernel goes on, and fills the socket's queue.
     pub(crate) fn relay_over(&self, at: u32) {
-        self.socket(at).relay.set(0);
-        self.socket(at).relay_back.set(0);
+        let socket = self.socket(at);
+        socket.relay.set(0);
+        socket.relay_to.set(0);
+        socket.relay_back.set(false);
+    }
+
+    /// Bytes that were handed on since the relay from a socket began.
+    pub(crate) fn relayed(&self, at: u32) -> u64 {
+        self.socket(at).relayed.get()
+    }
+
+    /// A buffer with `n` bytes arrived: into the outbox with it, where nothing waits before it and all
+    /// is well; else it is queued, and the relay's task sees to it.
+    #[inline]
+    pub(super) fn pass_on(&self, from: &Socket, index: u32, n: u32) -> bool {
+        let to_at = from.relay_to.get() - 1;
+        let to = self.socket(to_at);
+        let most = from.relay.get().min(self.outbox.get());
+        if from.rx_head.get() != 0
+            || to.generation.get() != from.relay_generation.get()
+            || to.outbox.len.get() >= most
+            || to.writable().is_err()
+        {
+            return false;
+        }
+        self.bufs.header(index).account.set(to.account(to_at));
+        self.push_entry(to_at, to, self.bufs.addr(index), n as usize, index + 1);
+        from.relayed.set(from.relayed.get() + u64::from(n));
+        to.unset(flag::JOINABLE);
+        self.start_send(to_at, to);
+        true
     }
 
     /// Buffers that an outbox holds at most.
@@ -53,11 +90,10 @@ impl Io {
     }
 
     /// Moves what `from` has received into the outbox of `to`, as far as the window goes, and sends it.
-    /// Returns the bytes.
     #[inline]
-    pub(crate) fn hand_on(&self, from: &'static Socket, to_at: u32, to: &'static Socket) -> u64 {
+    pub(crate) fn hand_on(&self, from: &'static Socket, to_at: u32, to: &'static Socket) {
         if from.rx_head.get() == 0 {
-            return 0;
+            return;
         }
         let most = from.relay.get().min(self.outbox.get());
         let mut moved = 0;
@@ -69,9 +105,9 @@ impl Io {
             self.push_entry(to_at, to, self.bufs.addr(index).wrapping_add(start), len, index + 1);
             moved += len as u64;
         }
+        from.relayed.set(from.relayed.get() + moved);
         to.unset(flag::JOINABLE);
         self.start_send(to_at, to);
-        moved
     }
 
     /// Receives on, as far as the window goes, once all that was received is handed on.
@@ -101,7 +137,7 @@ impl Io {
         from.relay_room.set(room);
         if !self.has_starved() {
             self.arm(at, from);
-        } else if from.relay_back.get() > 0 {
+        } else if from.relay_back.get() {
             self.submit(recv_op(at), Kind::RecvPoll);
         } else {
             // Others wait for buffers: behind them, or who is busy would take all that come back.
@@ -135,9 +171,9 @@ impl Io {
             return;
         }
         match socket.relay_back.get() {
-            _ if given_up => {}        // who receives on begins anew
-            0 => self.arm(at, socket), // the relay is over
-            _ => self.join_thirsty(at, socket),
+            _ if given_up => {}            // who receives on begins anew
+            false => self.arm(at, socket), // the relay is over
+            true => self.join_thirsty(at, socket),
         }
         socket.rx_waiter.wake(self.tasks());
     }
@@ -159,7 +195,7 @@ impl Io {
                 return;
             };
             let socket = self.socket(at);
-            let to = socket.relay_back.get().checked_sub(1);
+            let to = socket.relay_to.get().checked_sub(1);
             if to.is_some_and(|to| self.socket(to).outbox.len.get() > 0) {
                 // Its client is slow: the next one's turn.
                 self.thirsty.leave(&self.sockets, at);

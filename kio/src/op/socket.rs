@@ -92,8 +92,12 @@ pub(crate) struct Socket {
     pub(super) relay: Cell<u16>,
     /// How many of those the next receive may fill.
     pub(super) relay_room: Cell<u16>,
-    /// Where it is relayed to (+ 1), if that is a relay's way back; else 0.
-    pub(super) relay_back: Cell<u32>,
+    /// Where that goes (+ 1), which connection of that slot, and whether it is a relay's way back.
+    pub(super) relay_to: Cell<u32>,
+    pub(super) relay_generation: Cell<u32>,
+    pub(super) relay_back: Cell<bool>,
+    /// Bytes that were handed on.
+    pub(super) relayed: Cell<u64>,
     /// The buffer (+ 1) that it was lent to receive in; the kernel writes it until the completion.
     pub(super) rx_lent: Cell<u32>,
 
@@ -146,7 +150,10 @@ impl Socket {
             rx_timeout: Cell::new(0),
             relay: Cell::new(0),
             relay_room: Cell::new(0),
-            relay_back: Cell::new(0),
+            relay_to: Cell::new(0),
+            relay_generation: Cell::new(0),
+            relay_back: Cell::new(false),
+            relayed: Cell::new(0),
             rx_lent: Cell::new(0),
             outbox: Outbox::new(),
             tx_error: Cell::new(0),

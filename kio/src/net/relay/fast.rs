@@ -55,7 +55,6 @@ struct Way {
     /// It leads to who asked.
     back: bool,
     state: State,
-    moved: u64,
 }
 
 pin_project! {
@@ -135,7 +134,15 @@ impl Future for Relay {
                 }
             }
         };
-        let relayed = Relayed { a_to_b: ways[0].moved, b_to_a: ways[1].moved };
+        if done.is_pending() {
+            return Poll::Pending;
+        }
+        let relayed = this.core.parts().map_or(Relayed::default(), |parts| {
+            let [there, back] = &*ways;
+            let both = there.from != back.from;
+            let b_to_a = if both { parts.io.relayed(back.from) } else { 0 };
+            Relayed { a_to_b: parts.io.relayed(there.from), b_to_a }
+        });
         done.map(|done| done.map(|()| relayed).map_err(|error| RelayError { error, relayed }))
     }
 }
@@ -197,7 +204,7 @@ fn go_on(
 
 impl Way {
     fn new(from: u32, to: u32, back: bool, state: State) -> Self {
-        Self { from, to, back, state, moved: 0 }
+        Self { from, to, back, state }
     }
 
     /// Hands on what there is, and waits for what is missing.
@@ -207,7 +214,7 @@ impl Way {
         if self.state == State::Begins {
             let most = io.outbox_size();
             let window = if window == 0 { most } else { window.min(most) };
-            io.relay_from(self.from, window, self.back.then_some(self.to));
+            io.relay_from(self.from, self.to, window, self.back);
             io.start_flush(self.to); // what was pushed before
             self.state = State::On;
         }
@@ -217,7 +224,7 @@ impl Way {
                 Err(Error::WriteClosed) if !io.has_received(self.from) => {}
                 writable => writable.map_err(Failed::sending)?,
             }
-            self.moved += io.hand_on(from, self.to, to);
+            io.hand_on(from, self.to, to);
             match io.take_in(self.from, from, to).map_err(Failed::receiving)? {
                 Intake::Ended => self.state = State::Ending,
                 intake => {

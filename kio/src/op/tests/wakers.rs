@@ -66,7 +66,7 @@ impl World {
     /// A way back that was lent a buffer, the last that a task could take: its receive, queued.
     fn lent(&mut self) -> u32 {
         let (at, to) = (self.connected(), self.connected());
-        self.io.relay_from(at, 2, Some(to));
+        self.io.relay_from(at, to, 2, true);
         assert!(self.io.take_in(at, self.io.socket(at), self.io.socket(to)).is_ok());
         let recv = self.only(Opcode::Recv);
         self.drain_ring();
@@ -141,7 +141,7 @@ fn a_way_back_that_was_given_up_is_lent_nothing() {
     for result in [-125, 1] {
         let mut world = World::new(true);
         let (at, to) = (world.connected(), world.connected());
-        world.io.relay_from(at, 2, Some(to));
+        world.io.relay_from(at, to, 2, true);
         assert!(world.io.take_in(at, world.io.socket(at), world.io.socket(to)).is_ok());
         let recv = world.only(Opcode::Recv);
         world.drain_ring();
