@@ -21,6 +21,7 @@ const REQUEST_MAX: f64 = 1.02;
 const HANDSHAKES_MIN: f64 = 0.98;
 /// The two lengths of a run under callgrind: requests, and handshakes, which take longer.
 const REQUESTS: (u64, u64) = (4_000, 24_000);
+const LARGE: (u64, u64) = (500, 2_500);
 const SHAKES: (u64, u64) = (100, 600);
 
 /// Runs the sub-command.
@@ -114,7 +115,7 @@ fn counted(requests: u64) -> Result<()> {
         ("http, 52 bytes", http(), requests, REQUESTS, &all[..]),
         ("echo of 64 bytes", echo(64), requests, REQUESTS, both),
         ("echo of 4 KiB", echo(4096), requests, REQUESTS, both),
-        ("echo of 16 KiB", echo(16384), few, REQUESTS, both),
+        ("echo of 16 KiB", echo(16384), few, LARGE, both),
         ("full handshake", handshakes(false), few, SHAKES, both),
         ("resumed handshake", handshakes(true), few, SHAKES, both),
     ];

@@ -76,6 +76,9 @@ pub struct Counted {
     pub calls: Option<f64>,
     /// Allocations.
     pub allocations: f64,
+    /// Bytes of them.
+    #[cfg(feature = "tls")]
+    pub bytes: f64,
 }
 
 /// Counts over so many requests: system calls by `perf`, allocations as a slope.
@@ -86,6 +89,8 @@ pub fn each(spec: Spec, plan: &Plan, requests: u64) -> Result<Counted> {
     Ok(Counted {
         calls: calls.ok().map(|calls| calls / requests as f64),
         allocations: (long.allocations as f64 - short.allocations as f64) / answered,
+        #[cfg(feature = "tls")]
+        bytes: (long.bytes as f64 - short.bytes as f64) / answered,
     })
 }
 

@@ -33,8 +33,9 @@ pub const CQ: u32 = 16 * 1024;
 /// Receive buffers, and their size: larger than the largest usual reply.
 const BUFFERS: u16 = 256;
 const BUFFER: u32 = 32 * 1024;
-/// No progress for so long means that the server hangs.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// No progress for so long means that the server hangs. Under callgrind, 50 records of 16 KiB take one
+/// that shares its CPU with others some seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const RECV: u64 = 1;
 const OTHER: u64 = 2;
