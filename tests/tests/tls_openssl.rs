@@ -252,7 +252,9 @@ fn s_client_changes_its_keys() {
         client.say("first\n");
         assert!(client.hears("first"), "{}", client.heard);
         // `K` wants ours to change too, `k` does not.
-        for (update, text) in [("K\n", "kio-2\n"), ("k\n", "kio-3\n"), ("K\n", "kio-4\n")] {
+        for (update, text) in
+            [("K\n", "a line, 2\n"), ("k\n", "a line, 3\n"), ("K\n", "a line, 4\n")]
+        {
             client.say(update);
             let goes_on = client.hears("KEYUPDATE");
             client.say(text);
