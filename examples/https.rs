@@ -44,7 +44,10 @@ async fn reload(core: Core, acceptor: TlsAcceptor) -> Result<()> {
     let mut hup = core.signal(Signal::HUP)?;
     while hup.recv().await.is_ok() {
         match secure::config() {
-            Ok(config) => acceptor.reload(config),
+            Ok(config) => {
+                acceptor.reload(config);
+                println!("new connections get the new certificate");
+            }
             Err(error) => eprintln!("not reloaded: {error}"),
         }
     }

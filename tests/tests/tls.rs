@@ -1,7 +1,7 @@
 //! TLS connections against plain rustls clients and servers over std sockets: what is sent arrives,
 //! whole and in order, and whatever is wrong is told by cause.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -11,6 +11,7 @@ use kio::tls::{DataPath, Mode, Reason, TlsAcceptor, TlsConnector, TlsError, TlsS
 use kio::{Core, Error, StartError, Worker};
 use kio_tests::tls::{Authority, Choice, NAME, SUITES, VERSIONS, tls_client};
 use kio_tests::{client, pattern};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rustls::{ClientConfig, ProtocolVersion, SupportedCipherSuite};
 
 kio::pool! {
@@ -420,4 +421,58 @@ fn protocols_names_and_client_certificates_are_told() {
         );
         served.expect("a clean end");
     }
+}
+
+#[test]
+fn the_example_https_answers_and_reloads_its_certificate() {
+    let program = std::env::current_exe().expect("a test is a program");
+    let example = program.ancestors().nth(2).expect("a folder").join("examples/https");
+    if !example.exists() {
+        println!("skipped: {} is not built", example.display());
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("kio-https-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = free.local_addr().expect("it is bound");
+    drop(free);
+    let mut command = std::process::Command::new(example);
+    command.arg(addr.to_string()).current_dir(&folder).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("the example runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut hear = |word: &str| {
+        let heard = lines.by_ref().map(|line| line.expect("text")).any(|line| line.contains(word));
+        assert!(heard, "the example says {word}");
+    };
+    hear("open https://");
+    while std::net::TcpStream::connect(addr).is_err() {
+        assert_eq!(child.try_wait().expect("a child"), None, "it runs");
+        thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let ask = || {
+        let root = CertificateDer::from_pem_file(folder.join("kio-example.pem")).expect("a file");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(root).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "localhost".try_into().expect("a name");
+        let conn = rustls::ClientConnection::new(Arc::new(config), name).expect("a configuration");
+        let mut client = rustls::StreamOwned::new(conn, client(addr));
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("it reads");
+        let mut reply = String::new();
+        client.read_to_string(&mut reply).expect("a reply, and close_notify");
+        reply
+    };
+    assert!(ask().contains("Hello from kio, by TLSv1_3"), "{}", ask());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).expect("it runs");
+    hear("new connections");
+    assert!(ask().contains("Hello from kio"));
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    assert!(child.wait().expect("a child").success());
+    let _ = std::fs::remove_dir_all(&folder);
 }
