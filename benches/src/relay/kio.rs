@@ -1,6 +1,6 @@
 //! kio's relay, as its users write a proxy.
 
-use ::kio::net::{TcpStream, relay};
+use ::kio::net::{RelayOptions, TcpStream, relay_with};
 use ::kio::{Core, Result as KioResult, State, Worker};
 
 use crate::Result;
@@ -19,7 +19,7 @@ impl State for Upstream {
 
 async fn proxy(core: Core, upstream: u16, mut client: TcpStream) -> KioResult<()> {
     let mut server = core.connect(([127, 0, 0, 1], upstream)).await?;
-    relay(&mut client, &mut server).await?;
+    relay_with(&mut client, &mut server, RelayOptions::new().window(32)).await?;
     Ok(())
 }
 

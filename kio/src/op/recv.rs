@@ -126,9 +126,9 @@ impl Io {
             let relays = socket.relay.get() > 0;
             // One by one when most are held: as many as are fed at once are to find a buffer each.
             let window = match free + in_ring > held {
-                true if relays => socket.relay_room.get().into(),
-                true => self.window.get(),
-                false => 1,
+                _ if relays && !self.has_starved() => self.relay_cap(socket, in_ring),
+                true if !relays => self.window.get(),
+                _ => 1,
             };
             let cap = window.saturating_mul(self.bufs.size());
             if relays && self.features.get().bundle {

@@ -146,6 +146,16 @@ impl Io {
         Ok(Intake::Open)
     }
 
+    /// Buffers that the next receive of a relay may fill. A bundle that could take all that the ring
+    /// holds ends its receive, each time (6.18): half of it at most, and a deeper ring the next time.
+    pub(super) fn relay_cap(&self, from: &Socket, in_ring: u32) -> u32 {
+        let room = u32::from(from.relay_room.get());
+        if room > in_ring / 2 {
+            self.bufs.deepen();
+        }
+        room.min(in_ring / 2).max(1)
+    }
+
     /// Stops receiving for a way whose other end takes nothing any more, and lets go of what came.
     pub(crate) fn give_up_intake(&self, at: u32) {
         self.leave_starved(at);
