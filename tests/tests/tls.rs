@@ -163,6 +163,34 @@ fn what_is_sent_comes_back_with_every_cipher() {
 }
 
 #[test]
+fn a_request_that_comes_with_the_end_of_the_handshake_is_answered() {
+    let authority = Authority::new();
+    let config = Arc::new(Choice::any().client(&authority));
+    let identity = authority.issue(NAME);
+    for mode in modes() {
+        let server = Arc::new(Choice::any().server(&identity));
+        let (config, acceptor) = (config.clone(), TlsAcceptor::new(server, mode).unwrap());
+        let client = move |addr| {
+            // Written before there are keys, it goes out in one piece with the client's Finished.
+            let mut client = tls_client(addr, &config);
+            client.conn.writer().write_all(b"at once").expect("rustls keeps it");
+            let mut got = [0; 7];
+            client.read_exact(&mut got).expect("the server replies");
+            client.conn.send_close_notify();
+            client.flush().expect("the server is there");
+            got
+        };
+        let (got, served) = serve_one(acceptor, client, async |conn| {
+            let mut conn = conn?;
+            echo(&mut conn).await?;
+            conn.close().await
+        });
+        served.expect("a clean end");
+        assert_eq!(&got, b"at once");
+    }
+}
+
+#[test]
 fn both_sides_are_kios() {
     let authority = Authority::new();
     let choice = Choice::any();

@@ -94,16 +94,8 @@ impl Session {
     /// to tell. What it wants to send is added to `out`, an alert among it when it fails.
     pub(super) fn step(&mut self, records: &mut [u8], out: &mut Vec<u8>) -> Step {
         match self {
-            Self::Client(conn, _) => step(conn, records, out, |conn, records| {
-                UnbufferedConnectionCommon::<ClientConnectionData>::process_tls_records(
-                    conn, records,
-                )
-            }),
-            Self::Server(conn) => step(conn, records, out, |conn, records| {
-                UnbufferedConnectionCommon::<ServerConnectionData>::process_tls_records(
-                    conn, records,
-                )
-            }),
+            Self::Client(conn, _) => step(conn, records, out, client),
+            Self::Server(conn) => step(conn, records, out, server),
         }
     }
 
@@ -125,8 +117,8 @@ impl Session {
         room: &mut [u8],
     ) -> Result<Sealed, TlsError> {
         match self {
-            Self::Client(conn, _) => seal(conn.process_tls_records(unread), Some(plain), room),
-            Self::Server(conn) => seal(conn.process_tls_records(unread), Some(plain), room),
+            Self::Client(conn, _) => seal(conn, unread, Some(plain), room, client),
+            Self::Server(conn) => seal(conn, unread, Some(plain), room, server),
         }
     }
 
@@ -137,8 +129,8 @@ impl Session {
         room: &mut [u8],
     ) -> Result<Sealed, TlsError> {
         match self {
-            Self::Client(conn, _) => seal(conn.process_tls_records(unread), None, room),
-            Self::Server(conn) => seal(conn.process_tls_records(unread), None, room),
+            Self::Client(conn, _) => seal(conn, unread, None, room, client),
+            Self::Server(conn) => seal(conn, unread, None, room, server),
         }
     }
 
@@ -304,6 +296,20 @@ fn records_max(suite: SupportedCipherSuite) -> u64 {
 
 type Status<'c, 'i, Data> = UnbufferedStatus<'c, 'i, Data>;
 
+fn client<'c, 'i>(
+    conn: &'c mut UnbufferedClientConnection,
+    records: &'i mut [u8],
+) -> Status<'c, 'i, ClientConnectionData> {
+    UnbufferedConnectionCommon::<ClientConnectionData>::process_tls_records(conn, records)
+}
+
+fn server<'c, 'i>(
+    conn: &'c mut UnbufferedServerConnection,
+    records: &'i mut [u8],
+) -> Status<'c, 'i, ServerConnectionData> {
+    UnbufferedConnectionCommon::<ServerConnectionData>::process_tls_records(conn, records)
+}
+
 fn step<C, Data>(
     conn: &mut C,
     records: &mut [u8],
@@ -369,18 +375,24 @@ fn plain<Data>(status: Status<'_, '_, Data>, take: &mut impl FnMut(&[u8])) {
 }
 
 /// Encrypts application data, or without any the close_notify alert.
-fn seal<Data>(
-    status: Status<'_, '_, Data>,
+fn seal<C, Data>(
+    conn: &mut C,
+    unread: &mut [u8],
     plain: Option<&[u8]>,
     room: &mut [u8],
+    process: impl for<'c, 'i> Fn(&'c mut C, &'i mut [u8]) -> Status<'c, 'i, Data>,
 ) -> Result<Sealed, TlsError> {
-    let sealed = match status.state {
-        Ok(ConnectionState::WriteTraffic(mut traffic)) => match plain {
-            Some(plain) => traffic.encrypt(plain, room),
-            None => traffic.queue_close_notify(room),
-        },
-        Ok(_) => return Err(TlsError::Config),
-        Err(error) => return Err(TlsError::of(&error)),
+    let sealed = loop {
+        match process(conn, unread).state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => match plain {
+                Some(plain) => break traffic.encrypt(plain, room),
+                None => break traffic.queue_close_notify(room),
+            },
+            // What `step` has encoded goes before. It says so where data came behind what that answers.
+            Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
+            Ok(_) => return Err(TlsError::Config),
+            Err(error) => return Err(TlsError::of(&error)),
+        }
     };
     match sealed {
         Ok(n) => Ok(Sealed::Bytes(n)),

@@ -141,6 +141,9 @@ impl State {
                 Ok(Event::Data) => {
                     let (spilt, done) = (&mut self.rx.spilt, &mut records[..consumed]);
                     self.session.take_plain(|plain| take(spilt, done, plain));
+                    if consumed == records.len() && !self.session.wants_to_send() {
+                        return consumed; // rustls gives out one record at once, and that was the last
+                    }
                 }
                 Ok(Event::Closed) => self.rx.closed = true,
                 Ok(Event::Open | Event::Handshaking) => return consumed,
