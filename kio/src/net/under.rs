@@ -6,7 +6,6 @@ use core::time::Duration;
 use super::recv::Recv;
 use super::send::Send;
 use super::tcp::Socket;
-use crate::buf::Buf;
 use crate::error::Result;
 use crate::op::Out;
 
@@ -17,18 +16,18 @@ const LOOK: Duration = Duration::from_millis(1);
 
 impl Socket {
     /// Received bytes; with `idle`, none once the pool stops and nothing has arrived.
-    pub(crate) async fn recv(self, idle: bool) -> Result<Option<Buf>> {
-        Recv::new(self, idle).await
+    pub(crate) fn recv<'a>(self, idle: bool) -> Recv<'a> {
+        Recv::new(self, idle)
     }
 
     /// Adds to the outbox; waits, sending, while that is full.
-    pub(crate) async fn push(self, out: Out) -> Result<()> {
-        Send::new(self, Some(out), false).await
+    pub(crate) fn push<'a>(self, out: Out) -> Send<'a> {
+        Send::new(self, Some(out), false)
     }
 
     /// Sends what was pushed, until the system has it.
-    pub(crate) async fn flush(self) -> Result<()> {
-        Send::new(self, None, true).await
+    pub(crate) fn flush<'a>(self) -> Send<'a> {
+        Send::new(self, None, true)
     }
 
     /// Begins to send what was pushed.

@@ -90,6 +90,17 @@ impl Path {
         }
     }
 
+    /// Pushes and flushes.
+    pub(super) async fn send(&self, socket: Socket, out: Out) -> Result<()> {
+        match self {
+            Self::User(user) => last_words(socket, user.send(socket, out).await).await,
+            Self::Kernel(_) => {
+                self.push(socket, out).await?;
+                socket.flush().await
+            }
+        }
+    }
+
     pub(super) async fn shutdown(&self, socket: Socket) -> Result<()> {
         match self {
             Self::User(user) => user.shutdown(socket).await,

@@ -186,8 +186,7 @@ macro_rules! sends {
 
             /// See [`SendHalf::send`].
             pub async fn send(&mut self, out: impl Into<Out>) -> Result<()> {
-                self.push(out).await?;
-                self.flush().await
+                self.shared.path.send(self.socket(), out.into()).await
             }
 
             /// See [`SendHalf::send_copy`].

@@ -154,6 +154,18 @@ impl User {
         }
     }
 
+    /// See `SendHalf::send`: `push` and `flush` at one go.
+    pub(super) async fn send(&self, socket: Socket, out: Out) -> Result<()> {
+        let (mut out, mut spare) = (Some(out), None);
+        loop {
+            let need = self.state.borrow_mut().stage_and_send(socket, &mut out, &mut spare)?;
+            if need == Need::Nothing {
+                return socket.flush().await;
+            }
+            wait(socket, need, &mut spare).await?;
+        }
+    }
+
     /// See `SendHalf::shutdown`.
     pub(super) async fn shutdown(&self, socket: Socket) -> Result<()> {
         self.close_notify(socket).await?;

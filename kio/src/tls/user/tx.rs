@@ -146,6 +146,22 @@ impl State {
         need
     }
 
+    /// Takes `out` into the stage, if it is not there yet, and gives all of it to the socket.
+    pub(super) fn stage_and_send(
+        &mut self,
+        socket: Socket,
+        out: &mut Option<Out>,
+        spare: &mut Option<BufMut>,
+    ) -> Result<Need> {
+        if out.is_some() {
+            match self.stage(socket, out, spare)? {
+                Need::Nothing => {}
+                need => return Ok(need),
+            }
+        }
+        self.send_on(socket, spare)
+    }
+
     /// Copies bytes into the stage; `Nothing` once all are there.
     pub(super) fn stage_copy(
         &mut self,
