@@ -79,7 +79,7 @@ struct Handshake {
 }
 
 /// How long the record is that begins there, head included, where its head is.
-fn record_len(records: &[u8], at: usize) -> Option<usize> {
+pub(super) fn record_len(records: &[u8], at: usize) -> Option<usize> {
     let head = records.get(at..at + HEAD)?;
     Some(HEAD + usize::from(u16::from_be_bytes([head[3], head[4]])))
 }

@@ -8,6 +8,7 @@ use crate::buf::{Buf, BufMut};
 use crate::error::Result;
 use crate::net::Socket;
 use crate::tls::TlsError;
+use crate::tls::handshake::record_len;
 use crate::tls::session::Event;
 
 /// Bytes of records that a message which is not whole may hold, as in a handshake: rustls keeps all of
@@ -48,6 +49,17 @@ impl Rx {
             (self.spilt, self.spilt_at) = (Vec::new(), 0);
         }
     }
+}
+
+/// Keeps the begin of a record in `unread`, which is empty. Where most of the record is there, with room
+/// for all of it, so that the rest allocates nothing; a peer that says little gets little.
+fn begin_record(unread: &mut Vec<u8>, begin: &[u8]) {
+    if let Some(len) = record_len(begin, 0)
+        && begin.len() >= len / 2
+    {
+        unread.reserve_exact(len);
+    }
+    unread.extend_from_slice(begin);
 }
 
 impl State {
@@ -103,7 +115,7 @@ impl State {
             spilt.extend_from_slice(&plain[n..]);
         });
         let mut unread = core::mem::take(&mut self.rx.unread);
-        unread.extend_from_slice(&buf[consumed..]);
+        begin_record(&mut unread, &buf[consumed..]);
         self.keep(unread, 0);
         buf.truncate(written);
         (written > 0).then(|| buf.freeze())
