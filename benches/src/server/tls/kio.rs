@@ -1,5 +1,7 @@
 //! kio with TLS in user space: a declared pool with one worker, as its users write it.
 
+use std::time::Duration;
+
 use ::kio::net::TcpStream;
 use ::kio::tls::{Mode, TlsAcceptor, TlsStream};
 use ::kio::{Core, Result as KioResult, Worker};
@@ -8,6 +10,9 @@ use crate::Result;
 use crate::server::kio::{YIELD, yields};
 use crate::server::{Options, ready, served};
 use crate::workload::{REPLY, Scanner, Workload, replies};
+
+/// How long a handshake may take.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What is known at run time only.
 #[derive(Clone)]
@@ -102,6 +107,7 @@ pub fn run(options: &Options) -> Result<()> {
     if !options.spin.is_zero() {
         return Err("kio-tls is declared without a spin".into());
     }
-    let acceptor = TlsAcceptor::new(super::config()?, Mode::Off)?;
+    // Under callgrind, on a CPU that is shared, the first handshakes take seconds.
+    let acceptor = TlsAcceptor::new(super::config()?, Mode::Off)?.deadline(DEADLINE);
     Ok(Server::run(Setup { workload: options.workload, port: options.port, acceptor })?)
 }
