@@ -178,6 +178,7 @@ fn a_request_that_comes_with_the_end_of_the_handshake_is_answered() {
             client.read_exact(&mut got).expect("the server replies");
             client.conn.send_close_notify();
             client.flush().expect("the server is there");
+            assert_eq!(client.read(&mut [0; 1]).expect("close_notify"), 0);
             got
         };
         let (got, served) = serve_one(acceptor, client, async |conn| {
