@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use kio::net::{ConnectOptions, ListenOptions, RecvHalf, SendHalf, Stream, TcpStream};
 use kio::{Core, Error, StartError, Worker};
-use kio_tests::{client, pattern, poll_then_drop, scaled, yield_now};
+use kio_tests::{HANG, client, pattern, poll_then_drop, scaled, yield_now};
 
 type Client = std::net::TcpStream;
 
@@ -190,6 +190,31 @@ fn a_stop_ends_the_wait_between_requests_and_none_within_one() {
         conn.send("and so it ends").await
     });
     assert_eq!((got.as_slice(), ended), (&b"and so it ends"[..], Ok(())));
+}
+
+#[test]
+fn a_reset_right_behind_bytes_is_told() {
+    let (go, gone) = (mpsc::channel::<()>(), mpsc::channel::<()>());
+    let peer = move |mut peer: Client| {
+        peer.write_all(b"one").expect("the server reads");
+        go.1.recv().expect("it has");
+        peer.write_all(b"two").expect("it is open");
+        reset(peer);
+        gone.0.send(()).expect("the server waits");
+    };
+    let ((), told) = with_peer(peer, async move |worker, mut conn| {
+        let first = conn.recv().await?.map(|data| data.to_vec());
+        assert_eq!(first.as_deref(), Some(&b"one"[..]));
+        // The worker's turn lasts until both are there.
+        go.0.send(()).expect("the peer waits");
+        gone.1.recv().expect("the peer goes on");
+        let rest = async {
+            while conn.recv().await?.is_some() {}
+            kio::Result::Ok(())
+        };
+        worker.timeout(HANG, rest).await.expect("it is told")
+    });
+    assert_eq!(told.expect_err("a reset").errno(), Some(libc::ECONNRESET));
 }
 
 // ---- bytes ----

@@ -438,7 +438,7 @@ fn a_message_in_crumbs_holds_a_bounded_lot() {
         modes().into_iter().flat_map(|mode| [(mode, HANDSHAKE, vec![7]), (mode, 0, padded.clone())])
     {
         let (_, served) = forged(mode, &TLS13, move |forger| {
-            forger.send(HANDSHAKE, &[&[24, 0, 0xff, 0]])?;
+            forger.send(HANDSHAKE, &[&[4, 0, 0xff, 0]])?;
             (0..80).try_for_each(|_| forger.send(kind, &[&crumb[..]; 100]))
         });
         // The kernel keeps the message's bytes alone.

@@ -122,6 +122,9 @@ impl Io {
         let (free, in_ring, held) = self.bufs.count();
         let socket = self.socket(at);
         socket.unset(flag::BUNDLE);
+        if !self.features.get().multishot {
+            return Sqe::recv(self.file(at), false, 0);
+        }
         if self.features.get().recv_cap {
             let relays = socket.relay.get() > 0;
             // One by one when most are held: as many as are fed at once are to find a buffer each.

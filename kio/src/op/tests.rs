@@ -70,7 +70,8 @@ impl World {
             entry_bufs: table(|| Cell::new(0), SOCKETS * OUTBOX),
             listeners: table(Listener::new, 2),
         };
-        let features = Features { recv_cap, bundle: recv_cap, direct: true, ..Features::NONE };
+        let features =
+            Features { multishot: true, recv_cap, bundle: recv_cap, direct: true, set_len: false };
         io.set_up(tasks, memory, features, 2, OUTBOX as u16);
         io.feed();
         let null = std::fs::File::open("/dev/null").expect("/dev/null opens");

@@ -4,7 +4,8 @@ use core::fmt;
 use std::os::fd::AsRawFd;
 
 use io_uring::{IoUring, opcode, squeue, types};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 
 use super::{Features, File, Sqe};
 use crate::error::{Error, Result, StartError};
@@ -25,14 +26,65 @@ impl Features {
 }
 
 fn try_all() -> std::io::Result<Features> {
-    let recv_cap = recv_cap()?;
-    Ok(Features { recv_cap, bundle: bundle(recv_cap), direct: direct()?, set_len: set_len()? })
+    let (multishot, recv_cap) = (multishot(), recv_cap()?);
+    let bundle = multishot && bundle(recv_cap);
+    Ok(Features { multishot, recv_cap, bundle, direct: direct()?, set_len: set_len()? })
 }
 
 /// Whether bundles can be trusted. They stand on the cap; where they cannot be tried (no loopback, or
 /// a descriptor is short) they are not used.
 fn bundle(recv_cap: bool) -> bool {
     recv_cap && super::bundle::bundle().unwrap_or(false)
+}
+
+/// Whether a multishot receive tells of a reset right behind bytes. Of two wake-ups that came before
+/// its task work ran, `io_poll_check_events` looks at one (seen on 6.18.15), unless it has "io_uring/poll:
+/// fix multishot recv missing EOF on wakeup race". Where that cannot be tried it is not trusted.
+fn multishot() -> bool {
+    tells_reset().unwrap_or(false)
+}
+
+fn tells_reset() -> std::io::Result<bool> {
+    const PATIENCE_NS: u32 = 20_000_000;
+    let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+    let peer = std::net::TcpStream::connect(listener.local_addr()?)?;
+    let (socket, _) = listener.accept()?;
+    let bytes = [const { core::cell::Cell::new(0u8) }; 2];
+    let mut builder = IoUring::<squeue::Entry>::builder();
+    let mut ring = builder.setup_single_issuer().setup_defer_taskrun().build(4)?;
+    let buffers = opcode::ProvideBuffers::new(bytes.as_ptr().cast_mut().cast(), 1, 2, 0, 0).build();
+    let recv = Sqe::recv(File::Fd(socket.as_raw_fd()), true, 0).tagged(1);
+    // SAFETY: the layouts agree (see `Ring::push`). The kernel writes `bytes`, one of which comes and is
+    // waited for below; after the reset there is none.
+    unsafe {
+        let pushed = ring.submission().push(&buffers);
+        debug_assert!(pushed.is_ok());
+        let pushed = ring.submission().push(&*core::ptr::from_ref(&recv).cast::<squeue::Entry>());
+        debug_assert!(pushed.is_ok());
+    }
+    ring.submit_and_wait(1)?;
+    rustix::net::send(&peer, b"x", SendFlags::NOSIGNAL)?;
+    rustix::net::sockopt::set_socket_linger(&peer, Some(core::time::Duration::ZERO))?;
+    drop(peer);
+    // Both are there before the ring looks.
+    let mut came = [PollFd::new(&socket, PollFlags::RDHUP)];
+    let patience = Timespec { tv_sec: 0, tv_nsec: i64::from(25 * PATIENCE_NS) };
+    rustix::event::poll(&mut came, Some(&patience))?;
+    let patience = types::Timespec::new().nsec(PATIENCE_NS);
+    let args = types::SubmitArgs::new().timespec(&patience);
+    let mut byte = false;
+    loop {
+        while let Some(cqe) = ring.completion().next() {
+            byte |= cqe.user_data() == 1 && cqe.result() == 1;
+            if cqe.user_data() == 1 && !io_uring::cqueue::more(cqe.flags()) {
+                return Ok(byte);
+            }
+        }
+        match ring.submitter().submit_with_args(1, &args) {
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            entered => drop(entered?), // ETIME: it was forgotten
+        }
+    }
 }
 
 /// Whether a file that is closed in the table is let go while an older operation on the table waits.
@@ -95,6 +147,9 @@ pub struct Probe {
     pub no_sqarray: bool,
     /// A registered ring descriptor (5.18).
     pub ring_fd: bool,
+    /// A receive that goes on tells of a reset right behind bytes. Some kernels (6.18.15) forget it, and
+    /// there kio arms each receive anew.
+    pub multishot: bool,
     /// A receive window by a cap in bytes (6.18); without it kio cancels and re-arms.
     pub recv_cap: bool,
     /// A receive that fills several buffers at once and tells it right (6.18), for relays; without it
@@ -137,6 +192,7 @@ pub fn probe() -> Result<Probe> {
     let known = plain.submitter().register_probe(&mut ops).is_ok();
     let lacks_sockets = known && !ops.is_supported(super::Opcode::Shutdown as u8);
     let has_cap = recv_cap().unwrap_or(false);
+    let multishot = multishot();
     Ok(Probe {
         release: release(),
         defer_taskrun: accepts(|b| {
@@ -146,8 +202,9 @@ pub fn probe() -> Result<Probe> {
             b.setup_no_sqarray();
         }),
         ring_fd: plain.submitter().register_ring_fd().is_ok(),
+        multishot,
         recv_cap: has_cap,
-        bundle: bundle(has_cap),
+        bundle: multishot && bundle(has_cap),
         direct: direct().unwrap_or(false),
         set_len: set_len().unwrap_or(false),
         missing: if lacks_sockets { &["shutdown"] } else { &[] },
@@ -162,6 +219,7 @@ impl fmt::Display for Probe {
         writeln!(f, "no submission array (6.6) {}", yes(self.no_sqarray))?;
         writeln!(f, "registered ring    (5.18) {}", yes(self.ring_fd))?;
         writeln!(f, "direct descriptors (6.13) {}", yes(self.direct))?;
+        writeln!(f, "receives that go on       {}", yes(self.multishot))?;
         writeln!(f, "receive cap        (6.18) {}", yes(self.recv_cap))?;
         writeln!(f, "bundles            (6.18) {}", yes(self.bundle))?;
         writeln!(f, "set a file's length (6.9) {}", yes(self.set_len))?;

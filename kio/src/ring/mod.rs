@@ -34,6 +34,9 @@ pub(crate) use uring::{Ring, Wait};
 /// What this kernel's ring does, found by trying.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Features {
+    /// A multishot receive tells of a reset that came right behind bytes. Where the kernel forgets that
+    /// (seen on 6.18.15), the receive would never complete: there each takes once.
+    pub(crate) multishot: bool,
     /// A multishot receive stops after a number of bytes (6.18).
     pub(crate) recv_cap: bool,
     /// One completion may tell of several buffers, within the cap, and tells it right (6.18).
@@ -48,5 +51,5 @@ pub(crate) struct Features {
 
 impl Features {
     pub(crate) const NONE: Self =
-        Self { recv_cap: false, bundle: false, direct: false, set_len: false };
+        Self { multishot: false, recv_cap: false, bundle: false, direct: false, set_len: false };
 }
