@@ -175,6 +175,24 @@ fn finish_waits_for_a_peer_no_longer_than_it_is_told() {
 }
 
 #[test]
+fn finish_waits_no_longer_for_a_peer_that_reads_nothing() {
+    let (hold, held) = mpsc::channel::<()>();
+    let peer = move |peer: Client| {
+        held.recv().expect("the server ends first");
+        drop(peer);
+    };
+    let ((), finished) = with_peer(peer, async move |worker, mut conn| {
+        // More than both sockets hold, whatever the system lets them grow to.
+        let pushed = async { while conn.push_copy(&[7; 65_536]).await.is_ok() {} };
+        assert!(worker.timeout(Duration::from_millis(200), pushed).await.is_err(), "it reads");
+        let finished = worker.timeout(HANG, conn.finish(Duration::from_millis(20))).await;
+        hold.send(()).expect("the peer waits");
+        finished
+    });
+    assert_eq!(finished, Ok(Err(Error::TimedOut)));
+}
+
+#[test]
 fn a_stop_ends_the_wait_between_requests_and_none_within_one() {
     let peer = |mut peer: Client| {
         peer.write_all(b"one").expect("the server reads");

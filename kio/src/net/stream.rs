@@ -120,21 +120,23 @@ pub trait Stream: RecvHalf + SendHalf {
     fn split(&mut self) -> (Self::Recv<'_>, Self::Send<'_>);
 
     /// Ends the connection in order, for whoever says the last word: flushes, tells the peer that
-    /// nothing more comes, and takes and drops what he still sends, until he ends his side or for
-    /// `limit` at most; then closes. A close on bytes that nobody has read is a reset, which could
+    /// nothing more comes, and takes and drops what he still sends, until he ends his side; all of it
+    /// for `limit` at most; then closes. A close on bytes that nobody has read is a reset, which could
     /// destroy the last reply on its way.
     ///
-    /// Errors: the flush's, and `TimedOut` where the peer did not end his side in time; closed all
-    /// the same. Cancel safety: given up, it is closed at once.
+    /// Errors: the flush's, and `TimedOut` where the peer did not take what was pushed, or end his
+    /// side, in time; closed all the same. Cancel safety: given up, it is closed at once.
     async fn finish(mut self, limit: Duration) -> Result<()>
     where
         Self: Sized,
     {
-        self.shutdown().await?;
         let core = RecvHalf::core(&self);
-        let rest = async { while let Ok(Some(_)) = self.recv_idle().await {} };
-        core.timeout(limit, rest).await.map_err(|_| Error::TimedOut)?;
-        self.close().await
+        let ended = async move {
+            self.shutdown().await?;
+            while let Ok(Some(_)) = self.recv_idle().await {}
+            self.close().await
+        };
+        core.timeout(limit, ended).await.unwrap_or(Err(Error::TimedOut))
     }
 
     /// Flushes, closes, and waits until the connection's slot is free again. Dropping closes too,
