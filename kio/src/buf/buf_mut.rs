@@ -112,8 +112,8 @@ impl BufMut {
         let from = self.store.addr(self.index).wrapping_add(self.start as usize);
         let whole = (self.store.size() - self.start) as usize;
         let len = self.len();
-        // SAFETY: from `start` on it is inside the buffer, which only this handle holds; the store's
-        // memory is a static of zeroes, so whatever is there is initialised.
+        // SAFETY: from `start` on it is inside the buffer, which only this handle holds. The room
+        // may never have been written: it is in .bss, and those who are lent it write before they read.
         unsafe { core::slice::from_raw_parts_mut(from, whole) }.split_at_mut(len)
     }
 

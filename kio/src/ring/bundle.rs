@@ -2,7 +2,7 @@
 //!
 //! A bundle (6.10) is one completion for several buffers of the ring: it names the first and tells the
 //! bytes of all. Kernels have told it wrong: buffers out of order after a short transfer (6.13.11 to
-//! 6.14.11), more than the cap. And a receive whose cap ends inside a buffer shortens that buffer's
+//! 6.14.11), more than the cap. And a receive whose cap ends inside a buffer may shorten that buffer's
 //! *entry*, for whoever takes it next, so how much each buffer holds is read from the entries. Here
 //! two sockets take turns at one small ring, with caps that end anywhere, and every byte is compared.
 
