@@ -79,6 +79,7 @@ impl OutEntry {
 
 /// The rest of an outbox: which entries are used, and the message header of a gathered send. The
 /// entries, and the buffers they hold, are in tables of `outbox` entries a socket.
+#[repr(C)] // the counts first: they share a cache line with what else a send touches
 pub(crate) struct Outbox {
     pub(super) head: Cell<u16>,
     pub(super) len: Cell<u16>,
