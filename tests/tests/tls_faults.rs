@@ -7,10 +7,12 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use kio::net::{ConnectOptions, ListenOptions};
+use kio::net::ConnectOptions;
 use kio::tls::{Common, DataPath, Mode, Refused, TlsAcceptor, TlsConnector, TlsError, TlsStream};
-use kio::{Core, Error, StartError, Worker};
-use kio_tests::tls::{Authority, Choice, Forger, NAME, SUITES, VERSIONS, tls_client};
+use kio::{Core, Error, Worker};
+use kio_tests::tls::{
+    Authority, Choice, Forger, NAME, SUITES, Stage, VERSIONS, modes, read_out, tls_client,
+};
 use kio_tests::{client, pattern, poll_then_drop, scaled, yield_now};
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
@@ -33,33 +35,6 @@ kio::pool! {
 
 async fn idle(_: Core) -> kio::Result<()> {
     Ok(())
-}
-
-/// Runs `body` on a worker of `Net`, which must end with nothing held.
-fn on_net<R, F>(body: F) -> R
-where
-    F: AsyncFnOnce(Worker<Net>) -> R + Send + 'static,
-    R: Send + 'static,
-{
-    let pool = Net::start_when_free().expect("the last run held nothing");
-    let value = pool.on(0, body).expect("the body ends");
-    pool.stop();
-    pool.join().expect("a clean end");
-    if let Err(Error::Start(StartError::Retired(held))) = Net::start().map(drop) {
-        panic!("something is still held: {held:?}");
-    }
-    value
-}
-
-/// Both ways the data can go; the kernel's where this one has TLS.
-fn modes() -> Vec<Mode> {
-    match kio::tls::support().missing {
-        None => vec![Mode::Off, Mode::Require],
-        Some(why) => {
-            println!("skipped: the kernel's data path ({why})");
-            vec![Mode::Off]
-        }
-    }
 }
 
 /// Who issues, and what both sides are configured with.
@@ -85,40 +60,6 @@ impl Site {
     fn acceptor(&self, mode: Mode) -> TlsAcceptor {
         TlsAcceptor::new(self.server.clone(), mode).expect("the mode is there")
     }
-}
-
-/// Accepts `times` connections, one after another, of `client`, which runs on a thread of its own,
-/// and tells what became of each.
-fn serve<C: Send + 'static, S: Send + 'static>(
-    acceptor: TlsAcceptor,
-    times: usize,
-    client: impl FnOnce(SocketAddr) -> C + Send + 'static,
-    mut serve: impl AsyncFnMut(kio::Result<TlsStream>) -> S + Send + 'static,
-) -> (C, Vec<S>) {
-    let (tell, told) = mpsc::channel();
-    let client = thread::spawn(move || client(told.recv().expect("the server listens")));
-    let served = on_net(async move |worker: Worker<Net>| {
-        let options = ListenOptions::new().real_fds();
-        let mut listener = worker.listen_with("127.0.0.1:0", options).await.expect("a free port");
-        tell.send(listener.local_addr().expect("it listens")).expect("the client waits");
-        let mut served = Vec::new();
-        for _ in 0..times {
-            let tcp = listener.accept().await.expect("a client");
-            served.push(serve(acceptor.accept(tcp).await).await);
-        }
-        served
-    });
-    (client.join().expect("the client ends well"), served)
-}
-
-/// What a connection ends with that is read to its end.
-async fn read_out(conn: kio::Result<TlsStream>) -> kio::Result<usize> {
-    let mut conn = conn?;
-    let mut n = 0;
-    while let Some(data) = conn.recv().await? {
-        n += data.len();
-    }
-    Ok(n)
 }
 
 /// What is left to read of a connection; a reset is an end too.
@@ -181,7 +122,7 @@ fn a_handshake_cut_at_any_byte_ends() {
         let step = 1000 / scaled(1000);
         let cuts: Vec<usize> = (0..600).step_by(step).collect();
         let times = cuts.len();
-        let (whole, served) = serve(
+        let (whole, served) = Net::serve(
             site.acceptor(mode),
             times,
             move |addr| {
@@ -215,7 +156,7 @@ fn garbage_is_refused_with_an_alert() {
     ];
     for mode in modes() {
         let site = Site::new(&Choice::any());
-        let (replies, served) = serve(
+        let (replies, served) = Net::serve(
             site.acceptor(mode),
             heads.len(),
             move |addr| {
@@ -242,7 +183,7 @@ fn a_silent_client_is_cut_off_and_a_reset_one_forgotten() {
         let site = Site::new(&Choice::any());
         let config = site.client.clone();
         let acceptor = site.acceptor(mode).deadline(Duration::from_millis(200));
-        let ((), served) = serve(
+        let ((), served) = Net::serve(
             acceptor,
             3,
             move |addr| {
@@ -269,7 +210,7 @@ fn a_silent_client_is_cut_off_and_a_reset_one_forgotten() {
 fn a_handshake_of_crumbs_is_too_long() {
     for mode in modes() {
         let site = Site::new(&Choice::any());
-        let (_, served) = serve(
+        let (_, served) = Net::serve(
             site.acceptor(mode),
             1,
             |addr| {
@@ -291,7 +232,7 @@ fn a_full_record_in_segments_of_a_byte_arrives() {
     for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
         let site = Site::version(version);
         let config = site.client.clone();
-        let ((), served) = serve(
+        let ((), served) = Net::serve(
             site.acceptor(mode),
             1,
             move |addr| {
@@ -326,7 +267,7 @@ fn forged(
 ) -> (Vec<u8>, kio::Result<usize>) {
     let site = Site::version(version);
     let config = site.client.clone();
-    let (reply, served) = serve(
+    let (reply, served) = Net::serve(
         site.acceptor(mode),
         1,
         move |addr| {
@@ -452,7 +393,7 @@ fn key_updates_change_the_keys_where_they_can_be() {
     for mode in modes() {
         let site = Site::version(&TLS13);
         let config = site.client.clone();
-        let (got, served) = serve(
+        let (got, served) = Net::serve(
             site.acceptor(mode),
             1,
             move |addr| {
@@ -498,7 +439,7 @@ fn a_storm_of_key_updates_ends() {
     for mode in modes() {
         let site = Site::version(&TLS13);
         let config = site.client.clone();
-        let ((), served) = serve(
+        let ((), served) = Net::serve(
             site.acceptor(mode),
             1,
             move |addr| {
@@ -533,7 +474,7 @@ fn connect(
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("it is bound");
     let server = thread::spawn(move || server(listener.accept().expect("a client").0));
-    let result = on_net(async move |worker: Worker<Net>| {
+    let result = Net::on_worker(async move |worker: Worker<Net>| {
         let tcp = worker.connect_with(addr, ConnectOptions::new().real_fd()).await?;
         then(connector.connect(name, tcp).await?).await
     });
@@ -590,7 +531,7 @@ fn a_refused_certificate_is_told_by_cause() {
             let server = choice.server_for_known(&authority.issue(NAME), &authority);
             let acceptor = TlsAcceptor::new(Arc::new(server), mode).unwrap();
             let config = Arc::new(choice.client(&authority));
-            let (_, served) = serve(
+            let (_, served) = Net::serve(
                 acceptor,
                 1,
                 move |addr| {
@@ -623,7 +564,7 @@ fn nothing_in_common_is_told_by_what() {
         ] {
             let acceptor = TlsAcceptor::new(Arc::new(server.server(&identity)), mode).unwrap();
             let config = Arc::new(client.client(&authority));
-            let (error, served) = serve(
+            let (error, served) = Net::serve(
                 acceptor,
                 1,
                 move |addr| {
@@ -685,7 +626,7 @@ fn a_stalled_reader_holds_a_bounded_lot() {
         let site = Site::version(version);
         let config = site.client.clone();
         let (release, released) = mpsc::channel::<()>();
-        let ((), served) = serve(
+        let ((), served) = Net::serve(
             site.acceptor(mode),
             1,
             move |addr| {
@@ -721,7 +662,7 @@ fn many_handshakes_leave_nothing() {
         let site = Site::version(version);
         let config = site.client.clone();
         let times = scaled(2_500);
-        let ((), served) = serve(
+        let ((), served) = Net::serve(
             site.acceptor(mode),
             times,
             move |addr| {
@@ -765,7 +706,7 @@ fn a_key_update_that_wants_an_answer_gets_one_with_the_next_data() {
         // The forger cannot follow to new keys: it counts what comes.
         let site = Site::version(&TLS13);
         let config = site.client.clone();
-        let (reply, served) = serve(
+        let (reply, served) = Net::serve(
             site.acceptor(mode),
             1,
             move |addr| {
@@ -818,7 +759,7 @@ fn a_dropped_recv_loses_no_bytes() {
         let config = site.client.clone();
         let sent = pattern(scaled(400_000));
         let expected = sent.clone();
-        let (_, served) = serve(
+        let (_, served) = Net::serve(
             site.acceptor(mode),
             1,
             move |addr| talk(addr, &config, &sent),
@@ -859,7 +800,7 @@ fn pushes_of_any_size_arrive_in_order_whatever_is_given_up() {
         let site = Site::version(version);
         let config = site.client.clone();
         let rounds = scaled(300);
-        let (got, served) = serve(
+        let (got, served) = Net::serve(
             site.acceptor(mode),
             1,
             move |addr| talk(addr, &config, b""),
@@ -906,7 +847,7 @@ fn small_pushes_make_one_record() {
     for mode in modes() {
         let site = Site::version(&TLS13);
         let config = site.client.clone();
-        let (reply, served) = serve(
+        let (reply, served) = Net::serve(
             site.acceptor(mode),
             1,
             move |addr| {
@@ -938,7 +879,7 @@ fn the_other_side_goes_on_after_one_has_ended() {
     for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
         let site = Site::version(version);
         let config = site.client.clone();
-        let (got, served) = serve(
+        let (got, served) = Net::serve(
             site.acceptor(mode),
             1,
             move |addr| talk(addr, &config, b"all of it"),
@@ -1000,7 +941,7 @@ fn keys_are_changed_before_they_are_used_up_or_the_connection_ends_in_order() {
         let server = Choice::suite(short_lived(suite, 100)).server(&authority.issue(NAME));
         let config = Arc::new(Choice::suite(suite).client(&authority));
         let acceptor = TlsAcceptor::new(Arc::new(server), mode).unwrap();
-        let (got, served) = serve(
+        let (got, served) = Net::serve(
             acceptor,
             1,
             move |addr| {

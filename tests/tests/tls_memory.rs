@@ -10,7 +10,7 @@ use std::thread;
 use kio::net::ListenOptions;
 use kio::tls::{Mode, TlsAcceptor, TlsStream};
 use kio::{Core, Worker};
-use kio_tests::tls::{Authority, Choice, Client, NAME, VERSIONS, tls_client};
+use kio_tests::tls::{Authority, Choice, Client, NAME, Stage, VERSIONS, modes, tls_client};
 use kio_tests::{pattern, scaled};
 
 /// The system's allocator, which counts what each thread asks of it.
@@ -108,12 +108,7 @@ fn after_the_handshake_the_kernels_path_allocates_nothing_and_rustls_once_a_reco
     const RECORD: usize = 16 * 1024;
     let (requests, records) = (scaled(400), scaled(400));
     let bulk: &'static [u8] = pattern(records * RECORD).leak();
-    let mut modes = vec![Mode::Off];
-    match kio::tls::support().missing {
-        None => modes.push(Mode::Require),
-        Some(why) => println!("skipped: the kernel's data path ({why})"),
-    }
-    for (mode, version) in modes.into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
+    for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
         let authority = Authority::new();
         let choice = Choice::version(version);
         let server = Arc::new(choice.server(&authority.issue(NAME)));
@@ -130,8 +125,7 @@ fn after_the_handshake_the_kernels_path_allocates_nothing_and_rustls_once_a_reco
             client.read_exact(&mut back).expect("as much");
             assert!(back == bulk);
         });
-        let pool = Quiet::start_when_free().expect("the last run held nothing");
-        let counts = pool.on(0, async move |worker: Worker<Quiet>| {
+        let counts = Quiet::on_worker(async move |worker: Worker<Quiet>| {
             let options = ListenOptions::new().real_fds();
             let mut listener = worker.listen_with("127.0.0.1:0", options).await?;
             tell.send(listener.local_addr()?).expect("the client waits");
@@ -147,9 +141,7 @@ fn after_the_handshake_the_kernels_path_allocates_nothing_and_rustls_once_a_reco
             conn.close().await?;
             kio::Result::Ok([asked, taken, sent])
         });
-        pool.stop();
-        let counts = counts.expect("the body ends").expect("no error");
-        pool.join().expect("a clean end");
+        let counts = counts.expect("no error");
         client.join().expect("the client ends well");
         println!("{mode:?} {version:?}: {counts:?} of {requests} requests, {records} records");
         let [asked, taken, sent] = counts;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use kio::net::ConnectOptions;
 use kio::tls::{DataPath, Mode, TlsAcceptor, TlsConnector, TlsError, TlsStream};
 use kio::{Core, Worker};
-use kio_tests::tls::{Authority, Choice, Identity, NAME, VERSIONS};
+use kio_tests::tls::{Authority, Choice, Identity, NAME, VERSIONS, modes};
 use rustls::ProtocolVersion;
 
 struct App {
@@ -64,17 +64,6 @@ async fn serve(mut conn: TlsStream) -> kio::Result<()> {
         }
     }
     conn.close().await
-}
-
-/// Both ways the data can go; the kernel's where this one has TLS.
-fn modes() -> Vec<Mode> {
-    match kio::tls::support().missing {
-        None => vec![Mode::Off, Mode::Require],
-        Some(why) => {
-            println!("skipped: the kernel's data path ({why})");
-            vec![Mode::Off]
-        }
-    }
 }
 
 fn installed(program: &str) -> bool {

@@ -11,7 +11,7 @@ use kio::net::ConnectOptions;
 use kio::tls::{Mode, OwnedSendHalf, TlsAcceptor, TlsConnector};
 use kio::{Core, Worker};
 use kio_tests::HANG;
-use kio_tests::tls::{Authority, Choice, Forger, NAME};
+use kio_tests::tls::{Authority, Choice, Forger, NAME, Stage};
 use rustls::client::{
     ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
 };
@@ -84,9 +84,8 @@ fn a_half_may_be_dropped_by_who_keeps_the_tickets() {
         forger.send(23, &[b"hello"]).unwrap();
         let _ = forger.tcp.read_to_end(&mut Vec::new());
     });
-    let pool = Net::start_when_free().expect("the last run held nothing");
     let connector = TlsConnector::new(Arc::new(client), Mode::Off).unwrap();
-    let got = pool.on(0, async move |worker: Worker<Net>| {
+    let got = Net::on_worker(async move |worker: Worker<Net>| {
         let tcp = worker.connect_with(addr, ConnectOptions::new().real_fd()).await?;
         let (mut recv, mut send) = connector.connect(NAME, tcp).await?.into_split();
         send.send(&b"go"[..]).await?;
@@ -95,9 +94,7 @@ fn a_half_may_be_dropped_by_who_keeps_the_tickets() {
         assert!(HALF.take().is_none(), "it was dropped meanwhile");
         kio::Result::Ok(got)
     });
-    assert_eq!(got, Ok(Ok(Some(b"hello".to_vec()))));
-    pool.stop();
-    pool.join().expect("a clean end");
+    assert_eq!(got, Ok(Some(b"hello".to_vec())));
     forger.join().unwrap();
 }
 

@@ -1,5 +1,7 @@
-//! What tests of TLS share: certificates of every kind, configurations, and plain rustls clients over
-//! std sockets.
+//! What tests of TLS share: certificates of every kind, configurations, plain rustls clients over std
+//! sockets, and pools to run on.
+
+mod stage;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -21,6 +23,10 @@ use rustls::{
 };
 
 use crate::client;
+pub use stage::{
+    Stage, assert_by_kernel, echo, is_by_kernel, kernel_rekeys, kernel_sessions, modes, path_of,
+    read_out,
+};
 
 /// The name that certificates are for.
 pub const NAME: &str = "kio.example";
