@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use kio::net::{ConnectOptions, ListenOptions};
@@ -12,7 +13,7 @@ use kio::{Core, Error, Worker};
 use kio_tests::tls::{
     Authority, Choice, NAME, SUITES, Stage, VERSIONS, echo, modes, path_of, tls_client,
 };
-use kio_tests::{client, pattern};
+use kio_tests::{client, pattern, yield_now};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rustls::{ClientConfig, ProtocolVersion, SupportedCipherSuite};
 
@@ -172,6 +173,59 @@ async fn talk(worker: Worker<Net>, acceptor: TlsAcceptor, connector: TlsConnecto
     let (server, client) = embassy_futures::join::join(server, client).await;
     server.unwrap();
     client.unwrap();
+}
+
+#[test]
+fn try_recv_takes_what_is_here_and_the_end_is_for_recv_to_tell() {
+    let authority = Authority::new();
+    let identity = authority.issue(NAME);
+    for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
+        let choice = Choice::version(version);
+        let acceptor = TlsAcceptor::new(Arc::new(choice.server(&identity)), mode).unwrap();
+        let config = Arc::new(choice.client(&authority));
+        // Three records, which the socket holds all.
+        let sent = pattern(40_000);
+        let expected = sent.clone();
+        let written = Arc::new(AtomicBool::new(false));
+        let all_written = written.clone();
+        let (got, served) = Net::serve_one(
+            acceptor,
+            move |addr| {
+                let mut client = tls_client(addr, &config);
+                client.write_all(&sent).expect("the socket takes it");
+                client.conn.send_close_notify();
+                client.flush().expect("the server is there");
+                written.store(true, Ordering::Release);
+                let mut got = Vec::new();
+                client.read_to_end(&mut got).expect("close_notify");
+                got
+            },
+            async move |conn| {
+                let mut conn = conn?;
+                while !all_written.load(Ordering::Acquire) {
+                    yield_now().await;
+                }
+                let (mut at_once, mut total) = (0, 0);
+                while let Some(data) = conn.recv().await? {
+                    total += data.len();
+                    conn.push(data).await?;
+                    while let Some(more) = conn.try_recv() {
+                        assert!(!more.is_empty());
+                        at_once += more.len();
+                        total += more.len();
+                        conn.push(more).await?;
+                    }
+                }
+                assert!(conn.try_recv().is_none(), "the end is nothing to take");
+                conn.close().await?;
+                kio::Result::Ok((at_once, total))
+            },
+        );
+        let (at_once, total) = served.expect("a clean end");
+        assert!(got == expected, "{mode:?} {version:?}: {} bytes", got.len());
+        assert_eq!(total, expected.len());
+        assert!(at_once > 0, "{mode:?} {version:?}");
+    }
 }
 
 #[test]

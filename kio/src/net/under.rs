@@ -6,6 +6,7 @@ use core::time::Duration;
 use super::recv::Recv;
 use super::send::Send;
 use super::tcp::Socket;
+use crate::buf::Buf;
 use crate::error::Result;
 use crate::op::Out;
 
@@ -18,6 +19,11 @@ impl Socket {
     /// Received bytes; with `idle`, none once the pool stops and nothing has arrived.
     pub(crate) fn recv<'a>(self, idle: bool) -> Recv<'a> {
         Recv::new(self, idle)
+    }
+
+    /// Received bytes, if some are here already.
+    pub(crate) fn try_recv(self) -> Option<Buf> {
+        self.core.parts().ok()?.io.receive(self.at)
     }
 
     /// Adds to the outbox; waits, sending, while that is full.

@@ -102,6 +102,12 @@ impl Kernel {
         }
     }
 
+    /// See `RecvHalf::try_recv`.
+    pub(super) fn try_recv(&self) -> Option<Buf> {
+        let buf = self.records.take_data()?;
+        self.got_data().ok().map(|()| buf) // else the connection has failed, which `recv` tells
+    }
+
     /// See `RecvHalf::recv_into` and, with `idle`, `RecvHalf::recv_idle_into`.
     pub(super) async fn recv_into(
         &self,

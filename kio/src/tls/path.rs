@@ -20,6 +20,13 @@ impl Path {
         }
     }
 
+    pub(super) fn try_recv(&self, socket: Socket) -> Option<Buf> {
+        match self {
+            Self::User(user) => user.try_recv(socket),
+            Self::Kernel(kernel) => kernel.try_recv(),
+        }
+    }
+
     pub(super) async fn recv_into(
         &self,
         socket: Socket,

@@ -126,6 +126,12 @@ macro_rules! receives {
                 self.shared.path.recv(self.socket(), true).await
             }
 
+            /// See [`RecvHalf::try_recv`]. Where rustls does the records it decrypts what has come;
+            /// whole records only are there to take.
+            pub fn try_recv(&mut self) -> Option<Buf> {
+                self.shared.path.try_recv(self.socket())
+            }
+
             /// See [`RecvHalf::recv_into`].
             pub async fn recv_into(&mut self, into: &mut BufMut) -> Result<usize> {
                 self.shared.path.recv_into(self.socket(), into, false).await
@@ -148,6 +154,10 @@ macro_rules! receives {
 
             async fn recv_idle(&mut self) -> Result<Option<Buf>> {
                 self.recv_idle().await
+            }
+
+            fn try_recv(&mut self) -> Option<Buf> {
+                self.try_recv()
             }
 
             async fn recv_into(&mut self, into: &mut BufMut) -> Result<usize> {

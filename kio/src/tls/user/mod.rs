@@ -87,6 +87,32 @@ impl User {
         }
     }
 
+    /// See `RecvHalf::try_recv`.
+    pub(super) fn try_recv(&self, socket: Socket) -> Option<Buf> {
+        loop {
+            let mut state = self.state.try_borrow_mut().ok()?; // as in `end`
+            match state.find(false).ok()? {
+                Found::Data(buf) => return Some(buf),
+                Found::End => return None,
+                Found::NeedsBuffer => {
+                    let mut buf = socket.core.try_buf()?;
+                    state.rx.pour(&mut buf);
+                    return Some(buf.freeze());
+                }
+                Found::Nothing => {}
+            }
+            let plain = state.decrypt(socket.try_recv()?);
+            let answers = state.answer(socket);
+            drop(state);
+            if answers {
+                socket.start_flush();
+            }
+            if plain.is_some() {
+                return plain;
+            }
+        }
+    }
+
     /// Lets `take` have received bytes, which tells how many it took; the rest stays.
     pub(super) async fn recv_with(
         &self,
