@@ -377,10 +377,11 @@ fn halves_dropped_after_their_worker_closed_everything_leave_nothing_for_the_nex
             let (recv, send) = conn.into_split();
             let mut ends = worker.connect(addr).await.expect("it listens");
             let mut ending = Box::pin(async move { ends.shutdown().await });
-            assert!(poll_with(ending.as_mut(), Waker::noop()).is_pending());
+            // At once where the socket has a descriptor (before 6.13).
+            let ended = poll_with(ending.as_mut(), Waker::noop()).is_ready();
             let mut other = worker.connect(addr).await.expect("it listens");
             at_the_end(worker, move || {
-                assert!(poll_with(ending.as_mut(), Waker::noop()).is_ready());
+                assert!(ended || poll_with(ending.as_mut(), Waker::noop()).is_ready());
                 drop(send);
                 drop(recv);
                 assert!(other.try_push("late").is_err());

@@ -42,7 +42,8 @@ impl ListenOptions {
     }
 
     /// Gives each connection a real descriptor beside its slot of the table: for socket options and
-    /// `local_addr` on any kernel. Costs a descriptor and an operation a connection.
+    /// `local_addr` on any kernel. Costs a descriptor and an operation a connection; `shutdown` is a
+    /// system call then, where io_uring takes a thread of the kernel's for a direct one.
     pub const fn real_fds(mut self) -> Self {
         self.real_fds = true;
         self

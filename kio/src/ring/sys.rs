@@ -85,6 +85,14 @@ pub(crate) fn clear_error(fd: i32) {
     let _ = with_fd(fd, |fd| rustix::net::sockopt::socket_error(fd));
 }
 
+/// Ends the write side of a socket: 0, or a negative error number.
+pub(crate) fn shutdown_write(fd: i32) -> i32 {
+    match with_fd(fd, |fd| rustix::net::shutdown(fd, rustix::net::Shutdown::Write)) {
+        Ok(()) => 0,
+        Err(errno) => -errno.raw_os_error(),
+    }
+}
+
 /// This side's address of a socket.
 pub(crate) fn local_addr(fd: i32) -> Option<SocketAddr> {
     if fd < 0 {
