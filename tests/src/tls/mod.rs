@@ -24,8 +24,8 @@ use rustls::{
 
 use crate::client;
 pub use stage::{
-    Stage, assert_by_kernel, echo, is_by_kernel, kernel_rekeys, kernel_sessions, modes, path_of,
-    read_out,
+    Stage, assert_by_kernel, echo, is_by_kernel, kernel_now, kernel_rekeys, kernel_sessions, modes,
+    path_of, read_out,
 };
 
 /// The name that certificates are for.

@@ -107,6 +107,11 @@ pub fn kernel_sessions() -> [u64; 2] {
     ["TlsTxSw", "TlsRxSw"].map(tls_stat)
 }
 
+/// Of how many connections the kernel does the records of a direction now: [sent, received].
+pub fn kernel_now() -> [u64; 2] {
+    ["TlsCurrTxSw", "TlsCurrRxSw"].map(tls_stat)
+}
+
 /// How often the kernel took new keys for a direction, on this machine: [sent, received].
 pub fn kernel_rekeys() -> [u64; 2] {
     ["TlsTxRekeyOk", "TlsRxRekeyOk"].map(tls_stat)
