@@ -1,8 +1,7 @@
 //! `compare`: servers driven in turn, in short slices, and compared round by round.
 //!
-//! Every server runs for the whole time with all its connections open; only one is driven at a time.
-//! The order is shuffled each round. Between slices the server falls asleep, so that its CPU time is exact.
-//! All servers are started anew a few times: a process keeps the luck of its memory's places for life.
+//! Every server runs for the whole time with all its connections open; see `series` for the turns. All
+//! are started anew a few times: a process keeps the luck of its memory's places for life.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,9 +9,9 @@ use std::time::Duration;
 use crate::Result;
 use crate::args::Args;
 use crate::child::{LOAD_CPU, Server};
-use crate::load::histogram::Histogram;
 use crate::load::{self, Bound, Load, Plan, Target, Tls};
 use crate::ring::{self, Ring};
+use crate::series::{Series, Turn, in_turn};
 use crate::server::Spec;
 use crate::stats::{self, Rng};
 use crate::sys;
@@ -21,38 +20,11 @@ use crate::workload::Workload;
 /// A server that has nothing to do sleeps before this is over; added to what it spins.
 const SETTLE: Duration = Duration::from_micros(500);
 
+/// What the others are compared with, where it is among them.
+const BASES: [&str; 4] = ["limit", "tokio", "haproxy", "tokio-rustls"];
+
 /// A load that computes for more of the time than this is the bottleneck.
 pub const SATURATED: f64 = 0.95;
-
-/// One server's rounds.
-pub struct Series {
-    /// Its name; the second of two alike ends in `#2`.
-    pub name: String,
-    /// Requests a second, round by round.
-    pub rate: Vec<f64>,
-    /// Its CPU time a request in microseconds, round by round.
-    pub cpu: Vec<f64>,
-    /// CPU time of the load over wall time, round by round.
-    pub load: Vec<f64>,
-    /// The 99th percentile of the latencies in microseconds, round by round.
-    pub p99: Vec<f64>,
-    /// Latencies of all rounds.
-    pub seen: Histogram,
-}
-
-impl Series {
-    /// Empty, for `spec` as the `nth` of its name.
-    pub fn new(spec: Spec, nth: usize) -> Self {
-        let name = if nth == 1 { spec.to_string() } else { format!("{spec}#{nth}") };
-        Self { name, rate: vec![], cpu: vec![], load: vec![], p99: vec![], seen: Histogram::new() }
-    }
-
-    /// One for each of `specs`.
-    pub fn all(specs: &[Spec]) -> Vec<Self> {
-        let nth = |i: usize| specs[..=i].iter().filter(|s| **s == specs[i]).count();
-        specs.iter().enumerate().map(|(i, &spec)| Self::new(spec, nth(i))).collect()
-    }
-}
 
 /// Reads `--servers a,b,c`.
 pub fn servers(args: &mut Args, default: &str) -> Result<Vec<Spec>> {
@@ -112,7 +84,7 @@ pub fn run(mut args: Args) -> Result<()> {
         plan.pipeline,
         slice.as_millis()
     );
-    print!("{title}\n\n{}", table(&all, starts));
+    print!("{title}\n\n{}", table(&all, starts, "req"));
     if let Some(path) = json {
         std::fs::write(path, to_json(&title, &all))?;
     }
@@ -135,33 +107,15 @@ pub fn measure(
     for &spec in specs {
         running.push(Server::start(spec, plan.workload)?);
     }
-    let mut order: Vec<usize> = (0..specs.len()).collect();
     let targets: Vec<Target> = running.iter().map(Server::target).collect();
     let mut uring = ring::build(load::CQ)?;
     let mut load = Load::new(Ring::over(&mut uring)?, plan, &targets)?;
 
     let bound = Bound { time: slice, requests: u64::MAX };
-    // The first round warms up and is not counted.
-    for round in 0..=rounds {
-        rng.shuffle(&mut order);
-        for &i in &order {
-            let settle = SETTLE + Duration::from_micros(specs[i].spin);
-            let before = running[i].cpu()?;
-            let mut seen = Histogram::new();
-            let slice = load.slice(i, bound, &mut seen);
-            let slice = slice.map_err(|e| format!("{}: {e}", specs[i]))?;
-            std::thread::sleep(settle);
-            let cpu = running[i].cpu()?.saturating_sub(before);
-            if round > 0 {
-                let (requests, wall) = (slice.requests as f64, slice.wall.as_secs_f64());
-                all[i].rate.push(requests / wall);
-                all[i].cpu.push(cpu.as_secs_f64() * 1e6 / requests);
-                all[i].load.push(slice.cpu.as_secs_f64() / wall);
-                all[i].p99.push(seen.quantile_us(0.99));
-                all[i].seen.merge(&seen);
-            }
-        }
-    }
+    in_turn(all, rounds, rng, |i, seen| {
+        let settle = SETTLE + Duration::from_micros(specs[i].spin);
+        Turn::take(|| running[i].cpu(), settle, || load.slice(i, bound, seen))
+    })?;
     drop(load);
     for server in running {
         server.stop()?;
@@ -174,14 +128,20 @@ fn base<'a>(all: &'a [Series], name: &str) -> Option<&'a Series> {
     all.iter().find(|s| s.name == name)
 }
 
-/// The figures of each server, then the ratios to `limit`, to `tokio` and to `tokio-rustls`.
-pub fn table(all: &[Series], starts: usize) -> String {
+/// The figures of each server in operations `op`, then the ratios to those of `BASES` that are there.
+pub fn table(all: &[Series], starts: usize, op: &str) -> String {
     let mut out = String::new();
     let width = all.iter().map(|s| s.name.len()).max().unwrap_or(0).max(8);
     let _ = writeln!(
         out,
         "{:width$} {:>10} {:>11} {:>9} {:>9} {:>9} {:>9}",
-        "server", "req/s", "CPU us/req", "p50 us", "p99 us", "p99.9 us", "load CPU"
+        "server",
+        format!("{op}/s"),
+        format!("CPU us/{op}"),
+        "p50 us",
+        "p99 us",
+        "p99.9 us",
+        "load CPU"
     );
     for s in all {
         let (rate, cpu) = (stats::median(&s.rate), stats::median(&s.cpu));
@@ -192,20 +152,29 @@ pub fn table(all: &[Series], starts: usize) -> String {
             continue;
         }
         for part in [0.5, 0.99, 0.999] {
-            let _ = write!(out, " {:>9.1}", s.seen.quantile_us(part));
+            match s.seen.is_empty() {
+                true => out.push_str("         -"),
+                false => drop(write!(out, " {:>9.1}", s.seen.quantile_us(part))),
+            }
         }
         let _ = writeln!(out, " {:>7.0} %", stats::median(&s.load) * 100.0);
     }
     if all.iter().any(|s| stats::median(&s.load) > SATURATED) {
         out.push_str(
-            "\nThe load was the bottleneck: req/s is what it can do; CPU/req is the server's own.\n",
+            "\nThe load was the bottleneck: the rate is what it can do; the CPU time is the server's own.\n",
         );
     }
-    for name in ["limit", "tokio", "tokio-rustls"] {
+    for name in BASES {
         let Some(base) = base(all, name) else {
             continue;
         };
-        let _ = writeln!(out, "\n{:width$} {:>24} {:>26}", format!("/ {name}"), "req/s", "CPU/req");
+        let _ = writeln!(
+            out,
+            "\n{:width$} {:>24} {:>26}",
+            format!("/ {name}"),
+            format!("{op}/s"),
+            format!("CPU/{op}")
+        );
         for s in all.iter().filter(|s| s.name != base.name) {
             let _ = write!(out, "{:width$}", s.name);
             for (mine, its) in [(&s.rate, &base.rate), (&s.cpu, &base.cpu)] {

@@ -60,6 +60,11 @@ impl Orders {
         let made = Count::now().since(self.made).calls;
         say(&format!("{wall} {cpu} {made}"))
     }
+
+    /// They are done by another program, which says itself what they took, but not its allocations.
+    pub fn told(&self, wall: Duration, cpu: Duration) -> io::Result<()> {
+        say(&format!("{} {}", wall.as_nanos(), cpu.as_nanos()))
+    }
 }
 
 fn say(line: &str) -> io::Result<()> {
@@ -75,8 +80,8 @@ pub struct Took {
     pub wall: Duration,
     /// CPU time of the process.
     pub cpu: Duration,
-    /// Allocations.
-    pub allocations: u64,
+    /// Allocations, where they are counted.
+    pub allocations: Option<u64>,
 }
 
 /// A running child. It ends when its stdin closes, and is killed if it does not.
@@ -131,7 +136,7 @@ impl Driven {
         Ok(Took {
             wall: Duration::from_nanos(number()?),
             cpu: Duration::from_nanos(number()?),
-            allocations: number()?,
+            allocations: number().ok(),
         })
     }
 
@@ -163,10 +168,10 @@ pub struct Rounds {
     pub rate: Vec<f64>,
     /// CPU time an operation in microseconds, round by round.
     pub cpu: Vec<f64>,
-    /// Operations and allocations in all.
+    /// Operations in all.
     pub ops: u64,
-    /// Allocations.
-    pub allocations: u64,
+    /// Allocations in all, where they are counted.
+    pub allocations: Option<u64>,
 }
 
 impl Rounds {
@@ -177,7 +182,8 @@ impl Rounds {
             1 => names[i].to_string(),
             nth => format!("{}#{nth}", names[i]),
         };
-        let empty = |i| Self { name: name(i), rate: vec![], cpu: vec![], ops: 0, allocations: 0 };
+        let empty =
+            |i| Self { name: name(i), rate: vec![], cpu: vec![], ops: 0, allocations: Some(0) };
         (0..names.len()).map(empty).collect()
     }
 
@@ -186,7 +192,13 @@ impl Rounds {
         self.rate.push(ops as f64 / took.wall.as_secs_f64());
         self.cpu.push(took.cpu.as_secs_f64() * 1e6 / ops as f64);
         self.ops += ops;
-        self.allocations += took.allocations;
+        self.allocations = self.allocations.zip(took.allocations).map(|(all, made)| all + made);
+    }
+
+    /// Allocations an operation, to be shown.
+    pub fn made(&self) -> String {
+        let made = self.allocations.map(|made| made as f64 / self.ops as f64);
+        made.map_or("-".into(), |made| format!("{made:.4}"))
     }
 }
 
@@ -261,8 +273,8 @@ pub fn table(all: &[Rounds], bases: &[&str], starts: usize, op: &str) -> String 
     );
     for rounds in all {
         let (rate, cpu) = (stats::median(&rounds.rate), stats::median(&rounds.cpu));
-        let made = rounds.allocations as f64 / rounds.ops as f64;
-        let _ = writeln!(out, "{:width$} {rate:>12.0} {cpu:>14.3} {made:>14.4}", rounds.name);
+        let made = rounds.made();
+        let _ = writeln!(out, "{:width$} {rate:>12.0} {cpu:>14.3} {made:>14}", rounds.name);
     }
     for name in bases {
         let Some(base) = all.iter().find(|rounds| rounds.name == *name) else { continue };

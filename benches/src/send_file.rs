@@ -7,21 +7,19 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ::kio::net::TcpStream as KioStream;
 use ::kio::{Core, Error, Result as KioResult, State, Worker};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 
 use crate::Result;
 use crate::args::Args;
-use crate::child::{LOAD_CPU, SERVER_CPU, Server, cpu_of};
+use crate::child::{LOAD_CPU, SERVER_CPU, Server};
 use crate::driven::{self, Dir, Pace, Rounds, Took};
+use crate::foreign::{self, Foreign};
 use crate::server::{self, ready, served};
 use crate::stats::Rng;
 use crate::sys;
@@ -34,8 +32,6 @@ const CONNECTIONS: usize = 8;
 const ENTRIES: [&str; 4] = ["kio", "kio-64k", "sendfile", "nginx"];
 /// What precedes a file, from those that write it themselves.
 static HEADER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1048576\r\n\r\n";
-/// The descriptor by which nginx inherits its listener.
-const INHERITED: i32 = 100;
 /// A server that has nothing to do sleeps before this is over.
 const SETTLE: Duration = Duration::from_millis(1);
 
@@ -61,7 +57,7 @@ pub fn run(mut args: Args) -> Result<()> {
         let mut running = Vec::new();
         for name in &names {
             let server = match *name {
-                "nginx" => Running::Nginx(Nginx::start(&nginx, dir.path())?),
+                "nginx" => Running::Nginx(with_nginx(&nginx, dir.path())?),
                 name => {
                     let path = dir.path().to_str().ok_or("a path of text")?;
                     let cpu = SERVER_CPU.to_string();
@@ -80,19 +76,22 @@ pub fn run(mut args: Args) -> Result<()> {
             rng.shuffle(&mut order);
             for &i in &order {
                 let (server, clients) = &mut running[i];
-                let before = cpu_of(server.pid())?;
+                let before = server.cpu()?;
                 let (bytes, wall) = slice(clients, pace.slice)?;
                 std::thread::sleep(SETTLE);
-                let cpu = cpu_of(server.pid())?.saturating_sub(before);
+                let cpu = server.cpu()?.saturating_sub(before);
                 if round > 0 {
-                    all[i].add(bytes >> 20, Took { wall, cpu, allocations: 0 });
+                    all[i].add(bytes >> 20, Took { wall, cpu, allocations: Some(0) });
                 }
             }
         }
         for (i, (server, clients)) in running.into_iter().enumerate() {
             drop(clients);
             if let Running::Ours(server) = server {
-                all[i].allocations += server.stop()?.allocations;
+                let made = server.stop()?.allocations;
+                all[i].allocations = all[i].allocations.map(|all| all + made);
+            } else {
+                all[i].allocations = None;
             }
         }
     }
@@ -105,9 +104,7 @@ pub fn run(mut args: Args) -> Result<()> {
         pace.starts
     );
     print!("{}", driven::table(&all, &["sendfile", "nginx"], pace.starts, "MiB"));
-    println!(
-        "\nnginx's allocations are not counted; the others' are those of all connections too."
-    );
+    println!("\nAllocations are those of all connections too.");
     Ok(())
 }
 
@@ -257,7 +254,7 @@ fn slice(clients: &mut [Client], span: Duration) -> Result<(u64, Duration)> {
 
 enum Running {
     Ours(Server),
-    Nginx(Nginx),
+    Nginx(Foreign),
 }
 
 impl Running {
@@ -268,84 +265,30 @@ impl Running {
         }
     }
 
-    fn pid(&self) -> u32 {
+    fn cpu(&self) -> io::Result<Duration> {
         match self {
-            Self::Ours(server) => server.pid(),
-            Self::Nginx(nginx) => nginx.worker,
+            Self::Ours(server) => server.cpu(),
+            Self::Nginx(nginx) => nginx.cpu(),
         }
     }
 }
 
-/// nginx with one worker, on the servers' CPU. (In one process it does not take a listener over.)
-struct Nginx {
-    master: Child,
-    worker: u32,
-    port: u16,
-}
-
-impl Nginx {
-    fn start(exe: &str, dir: &Path) -> Result<Self> {
-        // Its listener is made here and inherited, so that it is measured under the same congestion
-        // control.
-        let listener = std::net::TcpListener::from(sys::listen(0)?);
-        sys::reno(listener.as_fd());
-        let port = listener.local_addr()?.port();
+/// nginx with sendfile, which holds the files open.
+fn with_nginx(exe: &str, files: &Path) -> Result<Foreign> {
+    let exe = foreign::find(exe)
+        .ok_or_else(|| format!("no `{exe}` here; `apt install nginx`, or --nginx PATH"))?;
+    foreign::nginx(files, &exe, None, |dir, port| {
         let base = dir.display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|of| format!("{of}_temp_path {base}/{of};\n"))
             .concat();
-        let conf = dir.join("nginx.conf");
-        std::fs::write(
-            &conf,
-            format!(
-                "daemon off; worker_processes 1; user root;\n\
-                 pid {base}/nginx.pid; error_log stderr crit;\n\
-                 events {{ worker_connections 64; }}\n\
-                 http {{ access_log off; sendfile on; tcp_nodelay on; {temporary}\n\
-                 open_file_cache max=64; keepalive_requests 1000000000;\n\
-                 server {{ listen 127.0.0.1:{port}; root {base}; }} }}\n"
-            ),
-        )?;
-        let mut command = Command::new("taskset");
-        command.args(["-c", &SERVER_CPU.to_string(), exe, "-p"]).arg(dir).arg("-c").arg(&conf);
-        command.env("NGINX", format!("{INHERITED};")).stdin(Stdio::null()).stdout(Stdio::null());
-        let fd = listener.as_raw_fd();
-        // SAFETY: between fork and exec this makes two system calls and allocates nothing.
-        unsafe {
-            command.pre_exec(move || {
-                set_parent_process_death_signal(Some(Signal::TERM))?;
-                match libc::dup2(fd, INHERITED) {
-                    0.. => Ok(()),
-                    _ => Err(io::Error::last_os_error()),
-                }
-            });
-        }
-        let master = command.spawn().map_err(|e| {
-            format!("{exe} does not run ({e}); `apt install nginx`, or --nginx PATH")
-        })?;
-        let mut nginx = Self { master, worker: 0, port };
-        let pid = nginx.master.id();
-        let until = Instant::now() + Duration::from_secs(5);
-        while nginx.worker == 0 {
-            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-            nginx.worker = children.unwrap_or_default().trim().parse().unwrap_or(0);
-            if Instant::now() > until || !matches!(nginx.master.try_wait(), Ok(None)) {
-                return Err("nginx does not start; without it: --entries sendfile,kio".into());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(nginx)
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // Its worker ends with it.
-        if matches!(self.master.try_wait(), Ok(None)) {
-            let _ = kill_process(Pid::from_child(&self.master), Signal::TERM);
-            let _ = self.master.wait();
-        }
-    }
+        format!(
+            "http {{ access_log off; sendfile on; tcp_nodelay on; {temporary}\n\
+             open_file_cache max=64; keepalive_requests 1000000000;\n\
+             server {{ listen 127.0.0.1:{port}; root {}; }} }}\n",
+            files.display()
+        )
+    })
 }
 
 /// The child: serves the files of a directory.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 
 /// Clients that may wait in a listener's backlog.
 const BACKLOG: i32 = 4096;
@@ -26,6 +27,12 @@ pub fn pin_to(cpus: &[usize]) -> io::Result<()> {
             "cannot run on CPU {cpus:?} ({e}): the benchmarks need CPUs 0 and 1"
         ))
     })
+}
+
+/// CPU time of this thread.
+pub fn thread_cpu_time() -> Duration {
+    let t = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
 }
 
 /// CPU time of all threads of this process, those that have ended and the kernel's helpers too.

@@ -6,10 +6,11 @@
 
 use crate::Result;
 use crate::args::Args;
-use crate::compare::{self, Series};
+use crate::compare;
 use crate::count;
 use crate::driven::Pace;
 use crate::load::{Plan, Tls};
+use crate::series::Series;
 use crate::server::Spec;
 use crate::stats::{self, Estimate, Rng};
 use crate::workload::Workload;
@@ -81,7 +82,7 @@ fn lines(pace: Pace, title: &str, plan: &Plan, judge: impl Fn(Estimate) -> Strin
     println!(
         "{title}, {CONNECTIONS} connections, {rounds} rounds of {} ms, {starts} starts\n\n{}",
         slice.as_millis(),
-        compare::table(&all, starts)
+        compare::table(&all, starts, "req")
     );
     let [kio, peer, twin] = all.as_slice() else { unreachable!("three were given") };
     for kio in [kio, twin] {

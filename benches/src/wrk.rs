@@ -9,7 +9,8 @@ use std::time::Duration;
 use crate::Result;
 use crate::args::Args;
 use crate::child::{LOAD_CPU, Server};
-use crate::compare::{Series, servers, table};
+use crate::compare::{servers, table};
+use crate::series::Series;
 use crate::stats::Rng;
 use crate::sys;
 use crate::workload::Workload;
@@ -47,7 +48,7 @@ pub fn run(mut args: Args) -> Result<()> {
             all[i].cpu.push(cpu.as_secs_f64() * 1e6 / requests(&output)?);
         }
     }
-    println!("wrk -t1 -c{connections} -d{seconds}s, {rounds} rounds\n\n{}", table(&all, 1));
+    println!("wrk -t1 -c{connections} -d{seconds}s, {rounds} rounds\n\n{}", table(&all, 1, "req"));
     for server in running {
         server.stop()?;
     }

@@ -4,6 +4,7 @@
 //! each asking for the next block when it has the last. A block begins with its number, and whoever
 //! reads looks, so that a read that did nothing would show.
 
+mod fio;
 mod kio;
 mod limit;
 #[cfg(feature = "peers")]
@@ -40,6 +41,7 @@ enum Entry {
     Limit,
     Tokio,
     Tokio2,
+    Fio,
     #[cfg(feature = "peers")]
     Monoio,
     #[cfg(feature = "peers")]
@@ -54,6 +56,7 @@ const ENTRIES: &[(&str, Entry)] = &[
     ("limit", Entry::Limit),
     ("tokio", Entry::Tokio),
     ("tokio-2cpu", Entry::Tokio2),
+    ("fio", Entry::Fio),
     #[cfg(feature = "peers")]
     ("monoio", Entry::Monoio),
     #[cfg(feature = "peers")]
@@ -126,7 +129,8 @@ fn is_block(bytes: &[u8], block: u64) -> bool {
 /// Runs the sub-command.
 pub fn run(mut args: Args) -> Result<()> {
     let peers = if cfg!(feature = "peers") { ",monoio,compio,glommio" } else { "" };
-    let default = format!("limit,kio,kio-far,tokio,tokio-2cpu{peers},limit");
+    let fio = if fio::find().is_ok() { ",fio" } else { "" };
+    let default = format!("limit,kio,kio-far,tokio,tokio-2cpu{peers}{fio},limit");
     let names = args.get("--entries", default)?;
     let names: Vec<&str> = names.split(',').collect();
     let entries = names.iter().map(|name| Entry::find(name)).collect::<Result<Vec<_>>>()?;
@@ -176,15 +180,22 @@ fn compare(names: &[&str], entries: &[Entry], job: &Job, pace: Pace) -> Result<V
     Ok(all)
 }
 
-/// What the page shows: cached reads of a file of `mib`, by each entry that runs on one CPU.
+/// What the page shows: cached reads of a file of `mib`, by each entry that runs on one CPU and is
+/// here.
 pub fn cached(dir: &Dir, mib: u64, pace: Pace) -> Result<Vec<Rounds>> {
     let one_cpu = ENTRIES.iter().filter(|(_, entry)| entry.cpus().len() == 1);
+    let one_cpu = one_cpu.filter(|(_, entry)| *entry != Entry::Fio || fio::find().is_ok());
     let (mut names, mut entries): (Vec<&str>, Vec<Entry>) = one_cpu.copied().unzip();
     names.push("limit"); // its own control
     entries.push(Entry::Limit);
     let job = Job { path: dir.file("blocks"), blocks: mib << 20 >> 12, direct: false };
     make(&job)?;
     compare(&names, &entries, &job, pace)
+}
+
+/// Those that cannot be measured here, and why.
+pub fn missing() -> Vec<(String, String)> {
+    fio::find().err().map(|why| ("fio".into(), why.to_string())).into_iter().collect()
 }
 
 /// Writes the file, through the page cache, where it stays.
@@ -217,6 +228,9 @@ fn instructions(name: &str, entry: Entry, job: &Job) -> Result<f64> {
                 .into(),
         );
     }
+    if entry == Entry::Fio {
+        return Err("fio reads in a process of its own".into());
+    }
     let run = |reads| -> Result<u64> {
         let profile = Profile::new(reads)?;
         let mut child = start(&profile.command(), name, entry, job)?;
@@ -244,6 +258,7 @@ pub fn child(mut args: Args) -> Result<()> {
         Entry::KioFar => kio::run_far(job),
         Entry::Limit => limit::run(&job),
         Entry::Tokio | Entry::Tokio2 => tokio::run(&job),
+        Entry::Fio => fio::run(&job),
         #[cfg(feature = "peers")]
         Entry::Monoio => peers::monoio(&job),
         #[cfg(feature = "peers")]

@@ -20,6 +20,11 @@ impl Histogram {
         Self { counts: Box::new([0; BUCKETS]), total: 0 }
     }
 
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
     /// Counts one value.
     #[inline]
     pub fn record(&mut self, ns: u64) {

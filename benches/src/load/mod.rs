@@ -19,12 +19,11 @@ use std::time::{Duration, Instant};
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{DestinationSlot, Fixed};
 use io_uring::{cqueue, opcode};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::Result;
 use crate::bufring::{BufRing, GROUP};
 use crate::ring::Ring;
-use crate::sys;
+use crate::sys::{self, thread_cpu_time};
 use crate::workload::{REPLY, Workload, request};
 use histogram::Histogram;
 
@@ -105,8 +104,8 @@ fn layer(target: Target, plan: &Plan) -> Result<Option<Box<dyn Layer>>> {
 
 /// What one slice saw.
 pub struct Slice {
-    /// Requests answered.
-    pub requests: u64,
+    /// What was done: requests answered, MiB relayed.
+    pub ops: u64,
     /// From the first send to the last reply.
     pub wall: Duration,
     /// CPU time of the load's thread in it.
@@ -205,7 +204,7 @@ impl<'a> Load<'a> {
 
     /// Drives server `target` until `bound`, then waits for the replies that are still due.
     pub fn slice(&mut self, target: usize, bound: Bound, seen: &mut Histogram) -> Result<Slice> {
-        let cpu = cpu_time();
+        let cpu = thread_cpu_time();
         let depth = u64::from(self.plan.pipeline);
         let batches = bound.requests.div_ceil(depth);
         let start = self.now();
@@ -241,7 +240,7 @@ impl<'a> Load<'a> {
             }
         }
         let wall = Duration::from_nanos(now - start);
-        Ok(Slice { requests: done * depth, wall, cpu: cpu_time().saturating_sub(cpu) })
+        Ok(Slice { ops: done * depth, wall, cpu: thread_cpu_time().saturating_sub(cpu) })
     }
 
     fn now(&self) -> u64 {
@@ -349,11 +348,6 @@ fn send(slot: u32, bytes: &[u8]) -> Entry {
 
 fn failed(what: &str, result: i32) -> Box<dyn std::error::Error> {
     format!("{what}: {}", io::Error::from_raw_os_error(-result)).into()
-}
-
-fn cpu_time() -> Duration {
-    let t = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
 }
 
 fn sockaddr(port: u16) -> libc::sockaddr_in {

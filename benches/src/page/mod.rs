@@ -1,9 +1,13 @@
 //! `page`: everything measured side by side in one go, and written as a page with plots.
 //!
 //! It runs in a network namespace of its own, so that the host's congestion control and filters are not
-//! measured. A cell that cannot be measured is told on the page, and the others are.
+//! measured. What cannot be measured is told on the page, and the rest is.
 
+mod cells;
 mod plot;
+mod rest;
+mod summary;
+mod tables;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -11,16 +15,14 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::args::Args;
-use crate::compare::{self, Series};
 use crate::count::{self, Counted};
 use crate::driven::{Dir, Pace, Rounds};
 use crate::files;
 use crate::idle::{self, Cost};
 use crate::load::Plan;
 use crate::netns;
-use crate::server::{Kind, Spec};
-use crate::stats::Rng;
-use crate::workload::Workload;
+use crate::server::Spec;
+use cells::{CONNECTIONS, Cell};
 
 /// How much is measured.
 #[derive(Clone, Copy)]
@@ -39,7 +41,7 @@ const ALL_CONNECTIONS: &[u32] = &[1, 10, 50, 200, 800];
 const ALL_SIZES: &[usize] = &[64, 1024, 16 * 1024];
 const ALL_DEPTHS: &[u32] = &[1, 16];
 
-/// Half an hour: what is shown.
+/// A quarter of an hour: what is shown.
 const FULL: Extent = Extent {
     name: "full",
     pace: Pace { rounds: 60, starts: 6, slice: Duration::from_millis(100) },
@@ -73,25 +75,19 @@ const TINY: Extent = Extent {
     depths: ALL_DEPTHS,
 };
 
-/// The connections of echo, and of what is counted.
-const CONNECTIONS: u32 = 50;
-
-/// One comparison.
-struct Cell {
-    /// What was asked, in a few words.
-    title: String,
-    /// Where it is on the axis of its plots.
-    place: String,
-    series: Result<Vec<Series>>,
-}
+const PARTS: [&str; 7] = ["http", "echo", "proxy", "tls", "count", "idle", "files"];
 
 /// All that was measured.
 struct Page {
     extent: Extent,
     /// Whether the network was of its own; else why not.
     network: Result<()>,
+    /// Servers that do not start here, and why.
+    skipped: Vec<(String, String)>,
     http: Vec<Cell>,
     echo: Vec<Cell>,
+    proxy: Vec<Cell>,
+    tls: Vec<Cell>,
     idle: Vec<(Spec, Result<Cost>)>,
     counted: Vec<(Spec, Result<Counted>)>,
     files: Option<Result<Vec<Rounds>>>,
@@ -109,40 +105,52 @@ pub fn run(mut args: Args) -> Result<()> {
     let out = args.get("--out", default_out().display().to_string())?;
     let dir = Dir::new(&mut args)?;
     args.end()?;
-    let parts = ["http", "echo", "idle", "count", "files"];
     let wanted: Vec<&str> =
-        only.as_deref().map_or(parts.to_vec(), |list| list.split(',').collect());
-    if let Some(unknown) = wanted.iter().find(|part| !parts.contains(part)) {
-        return Err(format!("unknown part `{unknown}`: {}", parts.join(", ")).into());
+        only.as_deref().map_or(PARTS.to_vec(), |list| list.split(',').collect());
+    if let Some(unknown) = wanted.iter().find(|part| !PARTS.contains(part)) {
+        return Err(format!("unknown part `{unknown}`: {}", PARTS.join(", ")).into());
     }
 
     let began = Instant::now();
+    let network = netns::enter();
+    if let Err(why) = &network {
+        eprintln!("measured in the host's network: {why}");
+    }
+    let (specs, skipped) = cells::servers();
+    skipped.iter().for_each(|(name, why)| eprintln!("skipped: {name}: {why}"));
     let wants = |part: &str| wanted.contains(&part);
     let mut page = Page {
         extent,
-        network: netns::enter(),
+        network,
+        skipped,
         http: vec![],
         echo: vec![],
+        proxy: vec![],
+        tls: vec![],
         idle: vec![],
         counted: vec![],
         files: None,
         took: Duration::ZERO,
     };
-    if let Err(why) = &page.network {
-        eprintln!("measured in the host's network: {why}");
-    }
     if wants("http") {
-        page.http = extent.connections.iter().map(|n| http(extent, *n)).collect();
+        let cells = extent.connections.iter();
+        page.http = cells.map(|n| cells::http(&extent, &specs, *n)).collect();
     }
     if wants("echo") {
         let cells = extent.depths.iter().flat_map(|d| extent.sizes.iter().map(move |s| (*s, *d)));
-        page.echo = cells.map(|(size, depth)| echo(extent, size, depth)).collect();
+        page.echo = cells.map(|(size, depth)| cells::echo(&extent, &specs, size, depth)).collect();
+    }
+    if wants("proxy") {
+        page.proxy = cells::proxy(&extent, &dir);
+    }
+    if wants("tls") {
+        page.tls = cells::tls(&extent);
     }
     if wants("idle") {
-        page.idle = idle_cells(extent);
+        page.idle = idle_cells(extent, &specs);
     }
     if wants("count") {
-        page.counted = counts(extent);
+        page.counted = counts(extent, &specs);
     }
     if wants("files") {
         eprintln!("files ..");
@@ -159,56 +167,19 @@ fn default_out() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("page")
 }
 
-/// The servers that are compared: the yardstick, kio, the others, and the yardstick again.
-fn servers() -> Vec<Spec> {
-    let spec = |kind| Spec { kind, spin: 0 };
-    let others = Kind::compared().filter(|kind| *kind != Kind::Limit);
-    std::iter::once(Kind::Limit).chain(others).chain([Kind::Limit]).map(spec).collect()
-}
-
-fn http(extent: Extent, connections: u32) -> Cell {
-    let plan = Plan::http(connections);
-    cell(
-        extent,
-        format!("http, {} connection{}", connections, if connections == 1 { "" } else { "s" }),
-        connections.to_string(),
-        &plan,
-    )
-}
-
-fn echo(extent: Extent, size: usize, depth: u32) -> Cell {
-    let plan = Plan { workload: Workload::Echo, size, pipeline: depth, ..Plan::http(CONNECTIONS) };
-    let bytes = if size < 1024 { format!("{size} B") } else { format!("{} KiB", size / 1024) };
-    let title = format!("echo of {bytes}, {depth} at once, {CONNECTIONS} connections");
-    cell(extent, title, format!("{bytes} x {depth}"), &plan)
-}
-
-fn cell(extent: Extent, title: String, place: String, plan: &Plan) -> Cell {
-    eprintln!("{title} ..");
-    let (specs, Pace { rounds, starts, slice }) = (servers(), extent.pace);
-    let mut rng = Rng::new(0x5DEE_CE66_D1CE_4E5B);
-    let mut all = Series::all(&specs);
-    let measured = (0..starts).try_for_each(|_| {
-        compare::measure(&specs, plan, rounds / starts, slice, &mut rng, &mut all)
-    });
-    Cell { title, place, series: measured.map(|()| all) }
-}
-
-fn idle_cells(extent: Extent) -> Vec<(Spec, Result<Cost>)> {
-    let once = servers().len() - 1;
-    let measure = |spec| {
+fn idle_cells(extent: Extent, specs: &[Spec]) -> Vec<(Spec, Result<Cost>)> {
+    let measure = |spec: &Spec| {
         eprintln!("{} idle connections of {spec} ..", extent.idle);
-        (spec, idle::measure(spec, extent.idle, Some(extent.pace.slice)))
+        (*spec, idle::measure(*spec, extent.idle, Some(extent.pace.slice)))
     };
-    servers().into_iter().take(once).map(measure).collect()
+    specs.iter().map(measure).collect()
 }
 
-fn counts(extent: Extent) -> Vec<(Spec, Result<Counted>)> {
-    let once = servers().len() - 1;
+fn counts(extent: Extent, specs: &[Spec]) -> Vec<(Spec, Result<Counted>)> {
     let plan = Plan::http(CONNECTIONS);
-    let counted = |spec| {
+    let counted = |spec: &Spec| {
         eprintln!("counts of {spec} ..");
-        (spec, count::each(spec, &plan, extent.counted))
+        (*spec, count::each(*spec, &plan, extent.counted))
     };
-    servers().into_iter().take(once).map(counted).collect()
+    specs.iter().map(counted).collect()
 }

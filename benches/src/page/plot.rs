@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::stats::Estimate;
 
 /// Colours that are told apart by most eyes, on white and on black.
-const COLOURS: [(&str, &str); 8] = [
+const COLOURS: [(&str, &str); 11] = [
     ("kio", "#d55e00"),
     ("limit", "#888888"),
     ("epoll", "#0072b2"),
@@ -14,12 +14,15 @@ const COLOURS: [(&str, &str); 8] = [
     ("monoio", "#cc79a7"),
     ("compio", "#e69f00"),
     ("glommio", "#8a6d3b"),
+    ("haproxy", "#7a5195"),
+    ("nginx", "#2f8f2f"),
+    ("fio", "#a0522d"),
 ];
 
 /// One name, one colour, in every plot.
 fn colour(name: &str) -> &'static str {
     let found = COLOURS.iter().find(|(known, _)| name.starts_with(known));
-    found.map_or("#7a5195", |(_, colour)| colour)
+    found.map_or("#444444", |(_, colour)| colour)
 }
 
 const WIDTH: f64 = 860.0;

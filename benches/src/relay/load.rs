@@ -10,13 +10,14 @@ use io_uring::types::Fixed;
 use io_uring::{IoUring, cqueue, opcode};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::What;
 use crate::Result;
 use crate::bufring::{BufRing, GROUP};
+use crate::load::Slice;
+use crate::load::histogram::Histogram;
 use crate::ring::{self, Ring};
-use crate::sys;
+use crate::sys::{self, thread_cpu_time};
 
 /// Bytes of a request and of its reply.
 const SIZE: usize = 64;
@@ -31,16 +32,6 @@ const RECV: u64 = 1;
 const SEND: u64 = 2;
 
 static REQUEST: [u8; SIZE] = [b'x'; SIZE];
-
-/// What one slice saw.
-pub struct Slice {
-    /// Requests, or MiB.
-    pub ops: u64,
-    /// From the first byte to the last.
-    pub wall: Duration,
-    /// CPU time of the load in it.
-    pub cpu: Duration,
-}
 
 /// The connections through one relay.
 pub enum Load {
@@ -57,7 +48,7 @@ impl Load {
         let mut pairs = Vec::new();
         for nth in 0..streams {
             let client = connect(port)?;
-            let (server, _) = upstream.accept()?;
+            let server = accept(upstream)?;
             server.set_nodelay(true)?;
             if nth == 0 {
                 check(&client, &server)?;
@@ -71,14 +62,14 @@ impl Load {
     }
 
     /// Drives the relay for a while, then waits for what is under way.
-    pub fn slice(&mut self, span: Duration) -> Result<Slice> {
-        let cpu = cpu_time();
+    pub fn slice(&mut self, span: Duration, seen: &mut Histogram) -> Result<Slice> {
+        let cpu = thread_cpu_time();
         let began = Instant::now();
         let ops = match self {
             Self::Bulk(bulk) => bulk.slice(began, span)? >> 20,
-            Self::Requests(requests) => requests.slice(began, span)?,
+            Self::Requests(requests) => requests.slice(began, span, seen)?,
         };
-        Ok(Slice { ops, wall: began.elapsed(), cpu: cpu_time().saturating_sub(cpu) })
+        Ok(Slice { ops, wall: began.elapsed(), cpu: thread_cpu_time().saturating_sub(cpu) })
     }
 }
 
@@ -91,6 +82,15 @@ fn connect(port: u16) -> Result<OwnedFd> {
             Err(e) if Instant::now() > until => return Err(e.into()),
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
+    }
+}
+
+/// The relay's own connection; one that cannot be started may leave clients in its listener.
+fn accept(upstream: &TcpListener) -> Result<TcpStream> {
+    let patience = rustix::event::Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    match poll(&mut [PollFd::new(upstream, PollFlags::IN)], Some(&patience))? {
+        0 => Err("no connection to the upstream".into()),
+        _ => Ok(upstream.accept()?.0),
     }
 }
 
@@ -113,11 +113,6 @@ fn check(client: &OwnedFd, server: &TcpStream) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn cpu_time() -> Duration {
-    let t = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(t.tv_sec as u64, t.tv_nsec as u32)
 }
 
 /// Clients that write without end, and an upstream that throws away.
@@ -195,6 +190,8 @@ pub struct Requests {
     ring: Ring<'static>,
     bufs: BufRing,
     missing: Vec<usize>,
+    /// When each client asked.
+    asked: Vec<Instant>,
     streams: usize,
     _pairs: Vec<(OwnedFd, OwnedFd)>,
 }
@@ -210,7 +207,8 @@ impl Requests {
         let fds: Vec<i32> = clients.chain(servers).collect();
         ring.submitter().register_files(&fds)?;
         let (streams, missing) = (pairs.len(), vec![SIZE; fds.len()]);
-        let mut requests = Self { ring, bufs, missing, streams, _pairs: pairs };
+        let asked = vec![Instant::now(); streams];
+        let mut requests = Self { ring, bufs, missing, asked, streams, _pairs: pairs };
         for slot in 0..fds.len() as u32 {
             requests.recv(slot)?;
         }
@@ -235,10 +233,16 @@ impl Requests {
         self.push(send.flags(Flags::SKIP_SUCCESS), SEND, slot)
     }
 
-    fn slice(&mut self, began: Instant, span: Duration) -> Result<u64> {
+    /// A client asks.
+    fn ask(&mut self, slot: u32, now: Instant) -> Result<()> {
+        self.asked[slot as usize] = now;
+        self.send(slot)
+    }
+
+    fn slice(&mut self, began: Instant, span: Duration, seen: &mut Histogram) -> Result<u64> {
         let (mut asked, mut answered) = (0, 0);
         for slot in 0..self.streams as u32 {
-            self.send(slot)?;
+            self.ask(slot, began)?;
             asked += 1;
         }
         let mut progress = began;
@@ -252,9 +256,10 @@ impl Requests {
                     self.send(slot)?;
                     continue;
                 }
+                seen.record((now - self.asked[slot as usize]).as_nanos() as u64);
                 answered += 1;
                 if now - began < span {
-                    self.send(slot)?;
+                    self.ask(slot, now)?;
                     asked += 1;
                 }
             }
