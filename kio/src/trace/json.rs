@@ -1,5 +1,6 @@
 //! A trace as Chrome's JSON, which Perfetto opens: a track a worker with its turns and polls, one an
-//! operation from SQE to CQE, and an arrow from each wake to the poll that it brought about.
+//! operation from SQE to CQE, and an arrow from a wake by a completion or a task to the poll that it
+//! brought about.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Result, Write};
@@ -18,7 +19,9 @@ pub(crate) fn write<E: Iterator<Item = Event>>(
     let workers: std::vec::Vec<std::vec::Vec<Event>> = workers.map(Iterator::collect).collect();
     let begin = workers.iter().filter_map(|events| events.first()).map(|event| event.ns).min();
     let mut out = Out { to, first: true, begin: begin.unwrap_or(0) };
-    write!(out.to, "{{\"displayTimeUnit\":\"ns\",\"traceEvents\":[")?;
+    // No `displayTimeUnit`: of a file that says "ns" there, some versions of Perfetto take the times
+    // themselves for nanoseconds.
+    write!(out.to, "{{\"traceEvents\":[")?;
     out.name("process_name", 0, pool)?;
     for (worker, events) in workers.iter().enumerate() {
         let worker = worker as u32;
@@ -37,11 +40,18 @@ struct Out<'a> {
 impl Out<'_> {
     fn open(&mut self, phase: &str, worker: u32, name: &str) -> Result<()> {
         let comma = if core::mem::take(&mut self.first) { "" } else { "," };
-        write!(
-            self.to,
-            "{comma}\n{{\"ph\":\"{phase}\",\"pid\":{PROCESS},\"tid\":{worker},\"name\":\""
-        )?;
-        for c in name.chars() {
+        write!(self.to, "{comma}\n{{\"ph\":\"{phase}\",\"pid\":{PROCESS},\"tid\":{worker}")?;
+        // An end without a name ends what began last; by a name, were it empty, that would be looked for.
+        if name.is_empty() {
+            return Ok(());
+        }
+        write!(self.to, ",\"name\":")?;
+        self.string(name)
+    }
+
+    fn string(&mut self, text: &str) -> Result<()> {
+        write!(self.to, "\"")?;
+        for c in text.chars() {
             match c {
                 '"' | '\\' => write!(self.to, "\\{c}")?,
                 c if c.is_control() => write!(self.to, "\\u{:04x}", u32::from(c))?,
@@ -53,8 +63,9 @@ impl Out<'_> {
 
     fn name(&mut self, what: &str, worker: u32, name: &str) -> Result<()> {
         self.open("M", worker, what)?;
-        let name = name.escape_default();
-        write!(self.to, ",\"args\":{{\"name\":\"{name}\"}}}}")
+        write!(self.to, ",\"args\":{{\"name\":")?;
+        self.string(name)?;
+        write!(self.to, "}}}}")
     }
 
     /// An event at its time, with further members, each with its comma before it.
@@ -93,11 +104,16 @@ impl Track {
                 }
                 Kind::Wake => {
                     out.event("i", worker, &format!("wake {}", task()), ns, ",\"s\":\"t\"")?;
-                    self.arrows += 1;
-                    let arrow = u64::from(worker) << 48 | self.arrows;
-                    self.wakes.insert(subject, arrow);
-                    let of = format!(",\"cat\":\"wake\",\"id\":{arrow}");
-                    out.event("s", worker, "wake", ns, &of)?;
+                    // An arrow begins in a slice, or Perfetto reports it as an error: not at a wake by a
+                    // timer or by another thread, which come between the slices.
+                    if !self.open.is_empty() {
+                        self.arrows += 1;
+                        // Below 2^53, so that viewers in JavaScript tell all apart.
+                        let arrow = u64::from(worker) << 40 | self.arrows;
+                        self.wakes.insert(subject, arrow);
+                        let of = format!(",\"cat\":\"wake\",\"id\":{arrow}");
+                        out.event("s", worker, "wake", ns, &of)?;
+                    }
                 }
                 Kind::Poll => {
                     self.open.push(kind);

@@ -158,28 +158,38 @@ fn the_json_is_whole_and_its_slices_and_operations_are_balanced() {
     let json: Value = serde_json::from_slice(&json).expect("it is JSON");
     let events = json["traceEvents"].as_array().expect("a list");
     let mut names = Vec::new();
-    let (mut slices, mut ops) = (BTreeMap::<u64, Vec<f64>>::new(), BTreeSet::new());
-    let (mut arrows, mut ended) = (BTreeSet::new(), 0);
+    let (mut slices, mut ops) = (BTreeMap::<u64, Vec<f64>>::new(), BTreeMap::new());
+    let (mut arrows, mut ended, mut last) = (BTreeMap::new(), 0, BTreeMap::new());
     for event in events {
         let track = event["tid"].as_u64().expect("a track");
-        let (phase, ts) = (event["ph"].as_str().unwrap(), event["ts"].as_f64());
-        assert!(event["name"].is_string() && event["pid"] == 1, "{event}");
-        let id = || (event["cat"].to_string(), event["id"].to_string());
+        let (phase, name) = (event["ph"].as_str().unwrap(), event["name"].as_str());
+        assert_eq!(event["pid"], 1, "{event}");
+        // By a name an end would be looked for; the others are shown by theirs.
+        assert_eq!(name.is_none(), phase == "E", "{event}");
+        if phase == "M" {
+            names.push(event["args"]["name"].as_str().unwrap());
+            continue;
+        }
+        let ts = event["ts"].as_f64().expect("a time, in microseconds");
+        let before = last.insert(track, ts).unwrap_or(0.0);
+        assert!(ts >= before, "a track goes forward: {event}");
+        let id = || (event["cat"].as_str().expect("a category"), event["id"].to_string());
+        let open = slices.entry(track).or_default();
         match phase {
-            "M" => names.push(event["args"]["name"].as_str().unwrap()),
-            "B" => slices.entry(track).or_default().push(ts.unwrap()),
-            "E" => {
-                let began = slices.get_mut(&track).and_then(Vec::pop).expect("a slice that began");
-                assert!(ts.unwrap() >= began);
-            }
-            "b" => assert!(ops.insert(id()), "{event}"),
-            "n" => assert!(ops.contains(&id()), "{event}"),
+            "B" => open.push(ts),
+            "E" => assert!(ts >= open.pop().expect("a slice that began")),
+            // Those of an operation have one name, which is how they are found.
+            "b" => assert!(ops.insert(id(), name).is_none(), "{event}"),
+            "n" => assert!(ops.contains_key(&id()), "{event}"),
             "e" => {
-                assert!(ops.remove(&id()), "{event}");
+                assert_eq!(ops.remove(&id()), Some(name), "{event}");
                 ended += 1;
             }
-            "s" => assert!(arrows.insert(id()), "{event}"),
-            "f" => assert!(arrows.remove(&id()), "{event}"),
+            "s" => assert!(arrows.insert(id(), ts).is_none() && !open.is_empty(), "{event}"),
+            "f" => {
+                let wake = arrows.remove(&id()).expect("an arrow that began");
+                assert!(ts >= wake && event["bp"] == "e" && !open.is_empty(), "{event}");
+            }
             "i" => assert_eq!(event["s"], "t"),
             _ => panic!("{event}"),
         }
