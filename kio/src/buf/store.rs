@@ -88,6 +88,8 @@ pub(crate) struct Store {
     kept: Cell<u32>,
     /// Held buffers that were taken by tasks, and not received.
     own: Cell<u32>,
+    /// Milliseconds of the worker's clock at the start of this turn.
+    pub(crate) now_ms: Cell<u64>,
     /// A task began to wait for a buffer since this was last asked.
     short: Cell<bool>,
     ring: Provided,
@@ -109,6 +111,7 @@ impl Store {
             reserve: Cell::new(0),
             kept: Cell::new(0),
             own: Cell::new(0),
+            now_ms: Cell::new(0),
             short: Cell::new(false),
             ring: Provided::new(),
             waiters: WaitList::new(),
@@ -379,8 +382,7 @@ impl Future for Take {
         store.short.set(store.short.get() || begins);
         // SAFETY: the node is pinned with the future and never moved.
         let node = unsafe { self.as_ref().map_unchecked(|this| &this.node) };
-        let now = crate::ring::sys::monotonic() / 1_000_000;
-        node.wait_turn(&store.waiters, now, tasks, cx);
+        node.wait_turn(&store.waiters, store.now_ms.get(), tasks, cx);
         Poll::Pending
     }
 }

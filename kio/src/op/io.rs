@@ -61,7 +61,7 @@ pub(crate) struct Io {
     pub(super) thirsty: List,
     /// The loop's turn, for what must have been in the kernel for one.
     pub(crate) turn: Cell<u32>,
-    /// Milliseconds of the worker's clock at the start of this turn.
+    /// Milliseconds of the worker's clock at the start of this turn, or at the end of its sleep.
     pub(crate) now_ms: Cell<u32>,
 }
 
@@ -146,6 +146,13 @@ impl Io {
         } else {
             File::Fd(self.socket(at).fd.get() - 1)
         }
+    }
+
+    /// Tells the time of this turn, in milliseconds of the worker's clock.
+    #[inline]
+    pub(crate) fn set_clock(&self, ms: u64) {
+        self.now_ms.set(ms as u32);
+        self.bufs.now_ms.set(ms);
     }
 
     /// Operations in the kernel.

@@ -1,6 +1,9 @@
 //! Buffers that do not come back: how long somebody has waited for one, and whose connection is reset
 //! for it.
 //!
+//! Time is the worker's: one that could not run, or slept while nobody waited, charges nobody for that
+//! (see `Loop::tick`).
+//!
 //! What a connection holds is known by the accounts of buffers. It is idle while it moves no byte: one
 //! with a send under way moves sent bytes only, or a peer that reads nothing could send one now and
 //! then and hold its replies for ever.
@@ -17,8 +20,6 @@ impl Io {
     /// Milliseconds that the first of those who wait for a buffer has waited.
     pub(crate) fn longest_wait(&self) -> u32 {
         let since = |then: u32| self.now_ms.get().wrapping_sub(then);
-        // The clock of this turn may be behind the one that a task saw: not yet is no long time.
-        let since = |then| if (since(then) as i32) < 0 { 0 } else { since(then) };
         let first_of = |line: &List| line.first().map(|at| since(self.socket(at).starved_at.get()));
         let received = first_of(&self.starved).max(first_of(&self.thirsty));
         let own = self.bufs.first_wait().map(since);

@@ -128,7 +128,9 @@ impl Parts {
         self.io.set_up_files(memory.files, config.conns);
         self.base.set(memory.base);
         self.base_len.set(0);
-        self.timers.set_up(&self.tasks, sys::monotonic());
+        let now = sys::monotonic();
+        self.timers.set_up(&self.tasks, now);
+        self.io.set_clock(now / 1_000_000);
     }
 
     /// The core that a call is given.

@@ -43,6 +43,9 @@ pub(crate) struct Loop<'a> {
     drain_until: u64,
     /// After a stall, while others still wait: when the next look is due; else 0.
     stalled_until: u64,
+    /// When the clock was last looked at, and by how much time it is behind: see [`Loop::tick`].
+    looked: u64,
+    absent: u64,
     /// How many signals had come when this was last looked at.
     signals: u32,
     /// Idle spells in a row that were longer than the spin.
@@ -63,6 +66,8 @@ impl<'a> Loop<'a> {
             arm_wake: true,
             drain_until: 0,
             stalled_until: 0,
+            looked: sys::monotonic(),
+            absent: 0,
             signals: 0,
             misses: 0,
             began: sys::monotonic(),
@@ -151,9 +156,8 @@ impl<'a> Loop<'a> {
     fn look_around(&mut self) {
         let parts = self.parts;
         let now = sys::monotonic();
-        let io = &parts.io;
-        io.turn.set(io.turn.get().wrapping_add(1));
-        io.now_ms.set((now / 1_000_000) as u32);
+        self.tick(now);
+        parts.io.turn.set(parts.io.turn.get().wrapping_add(1));
         parts.tasks.counters.turns.add(1);
         parts.tasks.counters.turn_times.record(now.saturating_sub(self.began));
         self.began = now;
@@ -183,6 +187,26 @@ impl<'a> Loop<'a> {
         self.look_at_starved(now);
     }
 
+    /// Tells the clock by which bytes and waits for buffers are stamped, after a sleep too: what comes
+    /// then has not waited while nobody looked. While somebody waits, a look counts as a part of
+    /// `stall` at most: a worker that could not run, with its machine perhaps, finds all that wait to
+    /// have waited for long, and must reset nobody for that.
+    #[inline]
+    fn tick(&mut self, now: u64) {
+        let since = now.saturating_sub(self.looked);
+        self.looked = now;
+        let io = &self.parts.io;
+        if io.is_starved() {
+            self.absent += since.saturating_sub(self.look_span());
+        }
+        io.set_clock(now.saturating_sub(self.absent) / 1_000_000);
+    }
+
+    /// How often a worker looks at those who wait for buffers, in nanoseconds.
+    fn look_span(&self) -> u64 {
+        (self.parts.config().stall / u64::from(HURRY)).max(1_000_000)
+    }
+
     #[inline]
     fn look_at_starved(&mut self, now: u64) {
         let io = &self.parts.io;
@@ -193,7 +217,7 @@ impl<'a> Loop<'a> {
             self.stalled_until = 0;
         } else if now >= self.stalled_until && io.longest_wait() >= self.stall_ms() {
             let again = self.stalled_until != 0;
-            self.stalled_until = now + u64::from(self.stall_ms() / HURRY).max(1) * 1_000_000;
+            self.stalled_until = now + self.look_span();
             io.reset_stalled(self.stall_ms(), again);
         }
     }
@@ -256,7 +280,7 @@ impl<'a> Loop<'a> {
         let mut due = parts.timers.next_due();
         if parts.io.is_starved() {
             let left = u64::from(self.stall_ms().saturating_sub(io.longest_wait())) * 1_000_000;
-            let stall = left.max(self.stalled_until.saturating_sub(now));
+            let stall = left.max(self.stalled_until.saturating_sub(now)).min(self.look_span());
             due = Some(due.map_or(stall, |due| due.min(stall)));
         }
         if parts.stopping.get() {
@@ -279,6 +303,7 @@ impl<'a> Loop<'a> {
                 self.enter_ring(Wait::No)?;
                 if self.spin(nanos) {
                     self.began = sys::monotonic(); // watching is no part of a turn
+                    self.tick(self.began);
                     self.misses = 0;
                     wait = Wait::No;
                 } else {
@@ -302,6 +327,7 @@ impl<'a> Loop<'a> {
         tasks.bell.say_awake();
         if wait != Wait::No {
             self.began = sys::monotonic(); // a sleep is no part of a turn
+            self.tick(self.began);
         }
         slept?;
         self.judge_sleep();
