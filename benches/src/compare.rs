@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::Result;
 use crate::args::Args;
 use crate::child::{LOAD_CPU, Server};
+use crate::driven::Pace;
 use crate::load::{self, Bound, Load, Plan, Target, Tls};
 use crate::ring::{self, Ring};
 use crate::series::{Series, Turn, in_turn};
@@ -58,41 +59,40 @@ pub fn plan(args: &mut Args) -> Result<Plan> {
 pub fn run(mut args: Args) -> Result<()> {
     let specs = servers(&mut args, "limit,tokio,limit")?;
     let plan = plan(&mut args)?;
-    let quick = args.flag("--quick");
-    let rounds: usize = args.get("--rounds", if quick { 15 } else { 60 })?;
-    let starts: usize = args.get("--starts", if quick { 3 } else { 6 })?;
-    let slice = Duration::from_millis(args.get("--slice-ms", 100)?);
+    let pace = Pace::read(&mut args)?;
     let json: Option<String> = args.find("--json")?;
     args.end()?;
-    if rounds == 0 || rounds > 10_000 || slice.is_zero() || slice > Duration::from_secs(10) {
-        return Err("--rounds is 1 to 10000, --slice-ms 1 to 10000".into());
-    }
-    if starts == 0 || !rounds.is_multiple_of(starts) {
-        return Err("--rounds is a multiple of --starts".into());
-    }
-
-    let mut all = Series::all(&specs);
-    let mut rng = Rng::new(0x5DEE_CE66_D1CE_4E5B);
-    for _ in 0..starts {
-        measure(&specs, &plan, rounds / starts, slice, &mut rng, &mut all)?;
-    }
+    let all = measure(&specs, &plan, pace)?;
     let title = format!(
-        "{}, {} connections, {} bytes, pipeline {}, {rounds} rounds of {} ms, {starts} starts",
+        "{}, {} connections, {} bytes, pipeline {}, {} rounds of {} ms, {} starts",
         plan.workload.name(),
         plan.connections,
         plan.size,
         plan.pipeline,
-        slice.as_millis()
+        pace.rounds,
+        pace.slice.as_millis(),
+        pace.starts
     );
-    print!("{title}\n\n{}", table(&all, starts, "req"));
+    print!("{title}\n\n{}", table(&all, pace.starts, "req"));
     if let Some(path) = json {
         std::fs::write(path, to_json(&title, &all))?;
     }
     Ok(())
 }
 
+/// The rounds of all servers, which are started anew as often as the pace says.
+pub fn measure(specs: &[Spec], plan: &Plan, pace: Pace) -> Result<Vec<Series>> {
+    let Pace { rounds, starts, slice } = pace;
+    let mut rng = Rng::new(0x5DEE_CE66_D1CE_4E5B);
+    let mut all = Series::all(specs);
+    for _ in 0..starts {
+        start(specs, plan, rounds / starts, slice, &mut rng, &mut all)?;
+    }
+    Ok(all)
+}
+
 /// Starts all servers, drives them for `rounds`, and ends them.
-pub fn measure(
+fn start(
     specs: &[Spec],
     plan: &Plan,
     rounds: usize,

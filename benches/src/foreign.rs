@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::Result;
-use crate::child::{SERVER_CPU, cpu_of};
+use crate::child::{SERVER_CPU, Server, cpu_of};
 use crate::sys;
 
 /// The descriptor by which it inherits its listener.
@@ -63,16 +63,6 @@ impl Foreign {
         let child = command.spawn().map_err(|e| format!("{name} does not run: {e}"))?;
         Ok(Self { child, dir, port })
     }
-
-    /// CPU time of all threads of all its processes.
-    pub fn cpu(&self) -> io::Result<Duration> {
-        cpu_of_all(self.child.id())
-    }
-
-    /// What it said, for when it does not serve.
-    pub fn said(&self) -> String {
-        fs::read_to_string(said(&self.dir)).unwrap_or_default().trim().to_string()
-    }
 }
 
 impl Drop for Foreign {
@@ -83,6 +73,50 @@ impl Drop for Foreign {
             let _ = self.child.wait();
         }
         let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A server that is measured, ours or not.
+pub enum Running {
+    /// A child of this program.
+    Ours(Server),
+    /// Another program.
+    Foreign(Foreign),
+}
+
+impl Running {
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Ours(server) => server.port,
+            Self::Foreign(foreign) => foreign.port,
+        }
+    }
+
+    /// CPU time of all its threads and processes.
+    pub fn cpu(&self) -> io::Result<Duration> {
+        match self {
+            Self::Ours(server) => server.cpu(),
+            Self::Foreign(foreign) => cpu_of_all(foreign.child.id()),
+        }
+    }
+
+    /// What it said before it failed, if that is kept.
+    pub fn said(&self) -> String {
+        match self {
+            Self::Ours(_) => String::new(),
+            Self::Foreign(foreign) => {
+                fs::read_to_string(said(&foreign.dir)).unwrap_or_default().trim().to_string()
+            }
+        }
+    }
+
+    /// Ends it; how often it allocated, where that is known.
+    pub fn stop(self) -> Result<Option<u64>> {
+        match self {
+            Self::Ours(server) => Ok(Some(server.stop()?.allocations)),
+            Self::Foreign(_) => Ok(None),
+        }
     }
 }
 

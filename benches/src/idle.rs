@@ -86,7 +86,7 @@ fn rate(server: &Server, slice: Duration) -> Result<f64> {
     let bound = Bound { time: slice, requests: u64::MAX };
     let rates = (0..4).map(|_| {
         let slice = load.slice(0, bound, &mut Histogram::new())?;
-        Ok(slice.ops as f64 / slice.wall.as_secs_f64())
+        Ok(slice.ops / slice.wall.as_secs_f64())
     });
     // The first one warms up.
     let rates = rates.skip(1).collect::<Result<Vec<_>>>()?;

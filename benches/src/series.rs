@@ -42,7 +42,7 @@ impl Series {
     }
 
     fn add(&mut self, turn: &Turn, seen: &Histogram) {
-        let (ops, wall) = (turn.slice.ops as f64, turn.slice.wall.as_secs_f64());
+        let (ops, wall) = (turn.slice.ops, turn.slice.wall.as_secs_f64());
         self.rate.push(ops / wall);
         self.cpu.push(turn.cpu.as_secs_f64() * 1e6 / ops);
         self.load.push(turn.slice.cpu.as_secs_f64() / wall);

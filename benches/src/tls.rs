@@ -10,9 +10,8 @@ use crate::compare;
 use crate::count;
 use crate::driven::Pace;
 use crate::load::{Plan, Tls};
-use crate::series::Series;
 use crate::server::Spec;
-use crate::stats::{self, Estimate, Rng};
+use crate::stats::{self, Estimate};
 use crate::workload::Workload;
 
 const CONNECTIONS: u32 = 50;
@@ -74,11 +73,7 @@ fn lines(pace: Pace, title: &str, plan: &Plan, judge: impl Fn(Estimate) -> Strin
     // kio twice: what its twins differ by is no difference.
     let specs = [spec("kio-tls")?, spec("tokio-rustls")?, spec("kio-tls")?];
     let Pace { rounds, starts, slice } = pace;
-    let mut rng = Rng::new(0x5DEE_CE66_D1CE_4E5B);
-    let mut all = Series::all(&specs);
-    for _ in 0..starts {
-        compare::measure(&specs, plan, rounds / starts, slice, &mut rng, &mut all)?;
-    }
+    let all = compare::measure(&specs, plan, pace)?;
     println!(
         "{title}, {CONNECTIONS} connections, {rounds} rounds of {} ms, {starts} starts\n\n{}",
         slice.as_millis(),

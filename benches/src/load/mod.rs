@@ -105,7 +105,7 @@ fn layer(target: Target, plan: &Plan) -> Result<Option<Box<dyn Layer>>> {
 /// What one slice saw.
 pub struct Slice {
     /// What was done: requests answered, MiB relayed.
-    pub ops: u64,
+    pub ops: f64,
     /// From the first send to the last reply.
     pub wall: Duration,
     /// CPU time of the load's thread in it.
@@ -240,7 +240,7 @@ impl<'a> Load<'a> {
             }
         }
         let wall = Duration::from_nanos(now - start);
-        Ok(Slice { ops: done * depth, wall, cpu: thread_cpu_time().saturating_sub(cpu) })
+        Ok(Slice { ops: (done * depth) as f64, wall, cpu: thread_cpu_time().saturating_sub(cpu) })
     }
 
     fn now(&self) -> u64 {

@@ -3,14 +3,13 @@
 use super::Extent;
 use crate::Result;
 use crate::compare;
-use crate::driven::{Dir, Pace};
+use crate::driven::Dir;
 use crate::load::Plan;
 #[cfg(feature = "tls")]
 use crate::load::Tls;
 use crate::relay::{self, What};
 use crate::series::Series;
 use crate::server::{Kind, Spec};
-use crate::stats::Rng;
 use crate::workload::Workload;
 
 /// The connections of echo, of TLS, and of what is counted.
@@ -79,18 +78,8 @@ pub(super) fn echo(extent: &Extent, specs: &[Spec], size: usize, depth: u32) -> 
 fn compared(extent: &Extent, specs: &[Spec], title: String, place: String, plan: &Plan) -> Cell {
     eprintln!("{title} ..");
     let specs: Vec<Spec> = specs.iter().chain(&specs[..1]).copied().collect();
-    let series = driven(extent.pace, &specs, plan);
+    let series = compare::measure(&specs, plan, extent.pace);
     Cell { title, place, op: REQUEST, base: "limit", series, skipped: vec![] }
-}
-
-fn driven(pace: Pace, specs: &[Spec], plan: &Plan) -> Result<Vec<Series>> {
-    let Pace { rounds, starts, slice } = pace;
-    let mut rng = Rng::new(0x5DEE_CE66_D1CE_4E5B);
-    let mut all = Series::all(specs);
-    for _ in 0..starts {
-        compare::measure(specs, plan, rounds / starts, slice, &mut rng, &mut all)?;
-    }
-    Ok(all)
 }
 
 /// Small requests through a relay, and bytes through it on one and on many streams.
@@ -139,7 +128,7 @@ pub(super) fn tls(extent: &Extent) -> Vec<Cell> {
     let measured = cells.map(|(what, place, op, plan)| {
         let title = format!("{what}, {CONNECTIONS} connections");
         eprintln!("{title} ..");
-        let series = driven(extent.pace, &specs, &plan);
+        let series = compare::measure(&specs, &plan, extent.pace);
         Cell { title, place: place.into(), op, base: "tokio-rustls", series, skipped: vec![] }
     });
     measured.into()

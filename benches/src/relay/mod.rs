@@ -8,9 +8,9 @@ mod foreign;
 mod kio;
 mod limit;
 mod load;
+mod requests;
 mod tokio;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::args::Args;
 use crate::child::{LOAD_CPU, SERVER_CPU, Server};
 use crate::compare;
 use crate::driven::{self, Dir, Pace};
-use crate::foreign::Foreign;
+use crate::foreign::Running;
 use crate::netns;
 use crate::series::{Series, Turn, in_turn};
 use crate::server;
@@ -80,43 +80,6 @@ impl Entry {
             Self::Haproxy(exe) => Running::Foreign(foreign::haproxy(exe, dir, upstream)?),
             Self::Nginx(nginx) => Running::Foreign(nginx.start(dir, upstream)?),
         })
-    }
-}
-
-enum Running {
-    Ours(Server),
-    Foreign(Foreign),
-}
-
-impl Running {
-    fn port(&self) -> u16 {
-        match self {
-            Self::Ours(server) => server.port,
-            Self::Foreign(foreign) => foreign.port,
-        }
-    }
-
-    fn cpu(&self) -> io::Result<Duration> {
-        match self {
-            Self::Ours(server) => server.cpu(),
-            Self::Foreign(foreign) => foreign.cpu(),
-        }
-    }
-
-    /// What it said before it failed.
-    fn said(&self) -> String {
-        match self {
-            Self::Ours(_) => String::new(),
-            Self::Foreign(foreign) => foreign.said(),
-        }
-    }
-
-    /// Ends it; what it allocated, where that is known.
-    fn stop(self) -> Result<Option<u64>> {
-        match self {
-            Self::Ours(server) => Ok(Some(server.stop()?.allocations)),
-            Self::Foreign(_) => Ok(None),
-        }
     }
 }
 

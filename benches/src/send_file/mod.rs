@@ -17,7 +17,7 @@ use crate::Result;
 use crate::args::Args;
 use crate::child::{LOAD_CPU, SERVER_CPU, Server};
 use crate::driven::{self, Dir, Pace, Rounds, Took};
-use crate::foreign::{self, Foreign};
+use crate::foreign::{self, Foreign, Running};
 use crate::server;
 use crate::stats::Rng;
 use crate::sys;
@@ -56,7 +56,7 @@ pub fn run(mut args: Args) -> Result<()> {
         let mut running = Vec::new();
         for name in &names {
             let server = match *name {
-                "nginx" => Running::Nginx(with_nginx(&nginx, dir.path())?),
+                "nginx" => Running::Foreign(with_nginx(&nginx, dir.path())?),
                 name => {
                     let path = dir.path().to_str().ok_or("a path of text")?;
                     let cpu = SERVER_CPU.to_string();
@@ -86,12 +86,8 @@ pub fn run(mut args: Args) -> Result<()> {
         }
         for (i, (server, clients)) in running.into_iter().enumerate() {
             drop(clients);
-            if let Running::Ours(server) = server {
-                let made = server.stop()?.allocations;
-                all[i].allocations = all[i].allocations.map(|all| all + made);
-            } else {
-                all[i].allocations = None;
-            }
+            let made = server.stop()?;
+            all[i].allocations = all[i].allocations.zip(made).map(|(all, made)| all + made);
         }
     }
     println!(
@@ -139,27 +135,6 @@ fn compare(port: u16) -> Result<()> {
         }
     }
     Ok(())
-}
-
-enum Running {
-    Ours(Server),
-    Nginx(Foreign),
-}
-
-impl Running {
-    fn port(&self) -> u16 {
-        match self {
-            Self::Ours(server) => server.port,
-            Self::Nginx(nginx) => nginx.port,
-        }
-    }
-
-    fn cpu(&self) -> io::Result<Duration> {
-        match self {
-            Self::Ours(server) => server.cpu(),
-            Self::Nginx(nginx) => nginx.cpu(),
-        }
-    }
 }
 
 /// nginx with sendfile, which holds the files open.
