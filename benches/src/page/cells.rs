@@ -82,8 +82,8 @@ fn compared(extent: &Extent, specs: &[Spec], title: String, place: String, plan:
     Cell { title, place, op: REQUEST, base: "limit", series, skipped: vec![] }
 }
 
-/// Small requests through a relay, and bytes through it on one and on many streams.
-pub(super) fn proxy(extent: &Extent, dir: &Dir) -> Vec<Cell> {
+/// The relays that are here, the yardstick first; then those that are not, and why.
+pub(super) fn relays() -> (Vec<relay::Entry>, Vec<(String, String)>) {
     let (mut entries, mut skipped) = (vec![], vec![]);
     for name in relay::ENTRIES {
         match relay::Entry::find(name, "haproxy", "nginx") {
@@ -91,6 +91,12 @@ pub(super) fn proxy(extent: &Extent, dir: &Dir) -> Vec<Cell> {
             Err(why) => skipped.push((name.to_string(), why.to_string())),
         }
     }
+    (entries, skipped)
+}
+
+/// Small requests through a relay, and bytes through it on one and on many streams.
+pub(super) fn proxy(extent: &Extent, dir: &Dir) -> Vec<Cell> {
+    let (entries, skipped) = relays();
     let entries: Vec<&relay::Entry> = entries.iter().chain(entries.first()).collect();
     let cells = [(What::Requests, 50), (What::Bulk, 1), (What::Bulk, 50)];
     let measured = cells.map(|(what, streams)| {

@@ -15,13 +15,16 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 use crate::args::Args;
+use crate::child::LOAD_CPU;
 use crate::count::{self, Counted};
 use crate::driven::{Dir, Pace, Rounds};
 use crate::files;
+use crate::foreign;
 use crate::idle::{self, Cost};
 use crate::load::Plan;
 use crate::netns;
-use crate::server::Spec;
+use crate::server::{Kind, Spec};
+use crate::sys;
 use cells::{CONNECTIONS, Cell};
 
 /// How much is measured.
@@ -88,7 +91,7 @@ struct Page {
     echo: Vec<Cell>,
     proxy: Vec<Cell>,
     tls: Vec<Cell>,
-    idle: Vec<(Spec, Result<Cost>)>,
+    idle: Vec<(String, Result<Cost>)>,
     counted: Vec<(Spec, Result<Counted>)>,
     files: Option<Result<Vec<Rounds>>>,
     took: Duration,
@@ -112,12 +115,16 @@ pub fn run(mut args: Args) -> Result<()> {
     }
 
     let began = Instant::now();
+    sys::pin(LOAD_CPU)?;
     let network = netns::enter();
     if let Err(why) = &network {
         eprintln!("measured in the host's network: {why}");
     }
     let (specs, skipped) = cells::servers();
-    skipped.iter().for_each(|(name, why)| eprintln!("skipped: {name}: {why}"));
+    said_missing(&skipped);
+    if specs.first().is_none_or(|spec| spec.kind != Kind::Limit) {
+        return Err("without the yardstick there is nothing to compare with".into());
+    }
     let wants = |part: &str| wanted.contains(&part);
     let mut page = Page {
         extent,
@@ -162,17 +169,31 @@ pub fn run(mut args: Args) -> Result<()> {
     Ok(())
 }
 
+/// Says before anything is measured what will not be, while there is time to install it.
+fn said_missing(servers: &[(String, String)]) {
+    let mut missing = servers.to_vec();
+    missing.extend(cells::relays().1);
+    missing.extend(files::missing());
+    if foreign::find("perf").is_none() {
+        let why = "no `perf` here (`apt install linux-perf`)";
+        missing.push(("system calls a request".into(), why.into()));
+    }
+    missing.iter().for_each(|(name, why)| eprintln!("skipped: {name}: {why}"));
+}
+
 /// Beside this file, in the repository.
 fn default_out() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("page")
 }
 
-fn idle_cells(extent: Extent, specs: &[Spec]) -> Vec<(Spec, Result<Cost>)> {
-    let measure = |spec: &Spec| {
+/// The last is the first again: what the two differ by is chance.
+fn idle_cells(extent: Extent, specs: &[Spec]) -> Vec<(String, Result<Cost>)> {
+    let measure = |(nth, spec): (usize, &Spec)| {
         eprintln!("{} idle connections of {spec} ..", extent.idle);
-        (*spec, idle::measure(*spec, extent.idle, Some(extent.pace.slice)))
+        let name = if nth < specs.len() { spec.to_string() } else { format!("{spec}#2") };
+        (name, idle::measure(*spec, extent.idle, Some(extent.pace.slice)))
     };
-    specs.iter().map(measure).collect()
+    specs.iter().chain(&specs[..1]).enumerate().map(measure).collect()
 }
 
 fn counts(extent: Extent, specs: &[Spec]) -> Vec<(Spec, Result<Counted>)> {

@@ -40,10 +40,8 @@ pub(super) fn idle(page: &Page, out: &Path, text: &mut String) -> Result<()> {
         return Ok(());
     }
     let _ = writeln!(text, "## {} idle connections\n", page.extent.idle);
-    let costs = page
-        .idle
-        .iter()
-        .filter_map(|(spec, cost)| Some((spec.to_string(), cost.as_ref().ok()?.each)));
+    let costs =
+        page.idle.iter().filter_map(|(name, cost)| Some((name.clone(), cost.as_ref().ok()?.each)));
     let costs: Vec<_> = costs.collect();
     let title = "resident bytes of an idle connection (less is better)";
     if let Some(svg) = bars(title, &costs, 0) {
@@ -54,15 +52,15 @@ pub(super) fn idle(page: &Page, out: &Path, text: &mut String) -> Result<()> {
         "| | resident bytes each | requests/s of 50 others, alone | beside them | beside / alone |\n\
          | --- | --- | --- | --- | --- |\n",
     );
-    for (spec, cost) in &page.idle {
+    for (name, cost) in &page.idle {
         let _ = match cost {
             Ok(cost) => {
                 let (alone, beside) = cost.rates.unwrap_or((f64::NAN, f64::NAN));
                 let each = cost.each;
                 let part = beside / alone;
-                writeln!(text, "| {spec} | {each:.1} | {alone:.0} | {beside:.0} | {part:.3} |")
+                writeln!(text, "| {name} | {each:.1} | {alone:.0} | {beside:.0} | {part:.3} |")
             }
-            Err(why) => writeln!(text, "| {spec} | not measured: {why} | | | |"),
+            Err(why) => writeln!(text, "| {name} | not measured: {why} | | | |"),
         };
     }
     text.push('\n');

@@ -124,8 +124,8 @@ pub(super) fn ahead(page: &Page, text: &mut String) {
         }
     }
     let idle = |name: &str| {
-        let costs = page.idle.iter().filter_map(|(spec, cost)| Some((spec, cost.as_ref().ok()?)));
-        let costs = costs.map(|(spec, cost)| (spec.to_string(), cost.each));
+        let costs = page.idle.iter().filter_map(|(known, cost)| Some((known, cost.as_ref().ok()?)));
+        let costs = costs.map(|(known, cost)| (known.clone(), cost.each));
         costs.filter(|(known, _)| name.is_empty() || known == name).collect::<Vec<_>>()
     };
     if let Some((_, mine)) = idle("kio").first() {
