@@ -61,7 +61,8 @@ usage: kio-bench page    [--quick] [--only LIST] [--out DIR] [--dir DIR]
        kio-bench files   [--entries LIST] [--modes cached,direct] [--mib N] [--count] [PACE]
        kio-bench append  [--entries LIST] [PACE]
        kio-bench send-file [--entries LIST] [--nginx PATH] [PACE]
-       kio-bench relay   [--workload bulk|requests] [--entries LIST] [--connections N] [--haproxy PATH] [PACE]
+       kio-bench relay   [--workload bulk|requests] [--entries LIST] [--connections N] [--haproxy PATH]
+                         [--nginx PATH] [PACE]
 SERVER: kio, limit, limit-hot, epoll, tokio, kio-tls, tokio-rustls; with @US it spins so long before it sleeps (limit@100)
 LIST:   servers with commas; a server named twice is its own control
 PACE:   [--rounds N] [--starts N] [--slice-ms MS] [--quick] [--dir DIR]
