@@ -683,6 +683,74 @@ fn with_two_buffers_neither_direction_starves() {
     echo_many!(Two, 6, scaled(12 << 20));
 }
 
+/// Peers that read nothing take all that the ring has, before a connection comes that is to be served.
+/// `far` are the servers, else the clients.
+fn idlers_hold_all_buffers(far: bool) {
+    const IDLERS: usize = 6;
+    let server = Server::new();
+    let upstream = server.addr();
+    let (tell, told) = mpsc::channel::<SocketAddr>();
+    let (filled, all_filled) = mpsc::channel::<()>();
+    let bytes = pattern(scaled(1 << 20));
+    let flood = |mut peer: Peer, filled: mpsc::Sender<()>| {
+        // Until nothing is taken any more: the relay holds what it may, and reads no more.
+        peer.set_write_timeout(Some(Duration::from_millis(300))).expect("a time above zero");
+        while peer.write_all(&[7; 65_536]).is_ok() {}
+        filled.send(()).expect("the test waits");
+        peer
+    };
+    let (_, stats) = thread::scope(|scope| {
+        let (bytes, server) = (&bytes, &server);
+        scope.spawn(move || {
+            let addr = told.recv().expect("it listens");
+            let pairs: Vec<_> = (0..IDLERS).map(|_| (client(addr), server.accept())).collect();
+            let floods: Vec<_> = pairs
+                .into_iter()
+                .map(|(near, far_end)| {
+                    let (floods, idles) = if far { (near, far_end) } else { (far_end, near) };
+                    let filled = filled.clone();
+                    (scope.spawn(move || flood(floods, filled)), idles)
+                })
+                .collect();
+            for _ in 0..IDLERS {
+                all_filled.recv().expect("each is filled");
+            }
+            let quick = client(addr);
+            let echoes = server.accept();
+            scope.spawn(move || echo(echoes));
+            assert!(exchange(quick, bytes) == *bytes, "bytes were lost or swapped");
+            drop(floods);
+        });
+        on!(Tiny, async move |worker: Worker<Tiny>| {
+            let core = worker.core();
+            let mut listener = core.listen("127.0.0.1:0").await.expect("a free port");
+            tell.send(listener.local_addr().expect("bound")).expect("the clients live");
+            let mut last = None;
+            for _ in 0..=IDLERS {
+                let mut a = listener.accept().await.expect("clients connect");
+                let mut b = core.connect(upstream).await.expect("the server listens");
+                let task = core.spawn(move || async move {
+                    relay(&mut a, &mut b).await.map_err(|failed| failed.error)
+                });
+                last = Some(task.expect("there is room"));
+            }
+            let quick = last.expect("the last one").await.expect("it does not panic");
+            quick.expect("both of its sides ended");
+        })
+    });
+    assert_eq!(stats.stalled, 0, "nobody had to be reset for it");
+}
+
+#[test]
+fn servers_that_read_nothing_stop_nobody_else() {
+    idlers_hold_all_buffers(true);
+}
+
+#[test]
+fn clients_that_read_nothing_stop_nobody_else() {
+    idlers_hold_all_buffers(false);
+}
+
 #[test]
 fn one_slow_reader_does_not_take_the_pool() {
     let server = Server::new();

@@ -304,6 +304,11 @@ impl Store {
         }
     }
 
+    /// Whether the ring is empty, and will be until a buffer comes back.
+    pub(crate) fn is_dry(&self) -> bool {
+        self.in_ring.get() == 0 && !self.may_receive()
+    }
+
     /// Whether tasks wait for a buffer of their own.
     pub(crate) fn has_waiters(&self) -> bool {
         !self.waiters.is_empty()

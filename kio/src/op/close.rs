@@ -50,6 +50,7 @@ impl Io {
         socket.listener.set(0);
         socket.rx_error.set(0);
         socket.tx_error.set(0);
+        socket.tx_ready.set(false);
         socket.rx_timer.leave();
         socket.tx_timer.leave();
         socket.rx_timeout.set(0);

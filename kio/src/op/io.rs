@@ -57,8 +57,10 @@ pub(crate) struct Io {
     pub(super) connect_waiters: WaitList,
     /// Sockets that found no receive buffer, in order.
     pub(super) starved: List,
-    /// Those of them who must be served though the ring stays dry; see `op/relay.rs`.
+    /// Those of them who are served though the ring stays dry; see `op/relay.rs`.
     pub(super) thirsty: List,
+    /// Since when the ring has been dry while somebody waits.
+    pub(super) dry: Cell<Option<u32>>,
     /// The loop's turn, for what must have been in the kernel for one.
     pub(crate) turn: Cell<u32>,
     /// Milliseconds of the worker's clock at the start of this turn, or at the end of its sleep.
@@ -90,6 +92,7 @@ impl Io {
             connect_waiters: WaitList::new(),
             starved: List::new(),
             thirsty: List::new(),
+            dry: Cell::new(None),
             turn: Cell::new(0),
             now_ms: Cell::new(0),
         }
@@ -115,6 +118,7 @@ impl Io {
         self.free.set(0);
         self.fresh.set(0);
         self.cancels.set(0);
+        self.dry.set(None);
         self.used.begin();
     }
 
@@ -257,6 +261,7 @@ impl Io {
             Kind::RecvPoll => self.poll_completed(at, socket, given_up),
             Kind::RecvLent => self.lent_completed(at, socket, cqe.result, given_up),
             Kind::Send => self.send_completed(at, socket, cqe.result),
+            Kind::SendPoll => self.writable_completed(at, socket),
             Kind::Accept => self.accept_completed(at, cqe.result),
             Kind::Install => self.install_completed(at, cqe.result),
             Kind::Connect | Kind::Shutdown => self.control_completed(at, kind, cqe.result),

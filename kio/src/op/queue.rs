@@ -105,6 +105,7 @@ impl Io {
             Kind::RecvPoll => Sqe::poll_received(self.file(at)),
             Kind::RecvLent => self.lent_sqe(at),
             Kind::Send => self.send_sqe(at),
+            Kind::SendPoll => Sqe::poll_writable(self.file(at)),
             Kind::Accept => self.accept_sqe(at),
             Kind::Connect => {
                 let (addr, len) = self.socket(at).peer.as_raw();

@@ -362,15 +362,14 @@ impl Io {
         if socket.rx_count.get() > 0 {
             return;
         }
-        match socket.relay_back.get() {
-            false => self.join_starved(at, socket),
-            true if self.is_busy(recv_op(at)) => {} // begun anew by who was woken meanwhile
-            true => self.submit(recv_op(at), Kind::RecvPoll),
+        match socket.relay_to.get() {
+            0 => self.join_starved(at, socket),
+            _ => socket.rx_waiter.wake(self.tasks()), // the relay takes in on, as of a dry ring
         }
     }
 
     /// Waits in line for receive buffers.
-    pub(super) fn join_starved(&self, at: u32, socket: &Socket) {
+    fn join_starved(&self, at: u32, socket: &Socket) {
         if !socket.has(flag::STARVED) {
             socket.set(flag::STARVED);
             socket.starved_at.set(self.now_ms.get());
@@ -393,6 +392,9 @@ impl Io {
     #[inline]
     pub(crate) fn feed(&self) {
         self.bufs.refill();
+        if self.bufs.in_ring() > 0 {
+            self.dry.set(None);
+        }
         if !self.has_starved() {
             return;
         }
@@ -409,6 +411,7 @@ impl Io {
             socket.rx_waiter.wake(self.tasks());
         }
         if self.bufs.in_ring() == 0 {
+            self.dry.set(self.dry.get().or(Some(self.now_ms.get())));
             self.quench();
         }
     }

@@ -8,11 +8,20 @@
 //! its window is the relay's: it counts what is queued and what is on its way out together, so a peer
 //! that does not read stops its sender, and holds no more of the store than that.
 //!
-//! Were all buffers on their way to servers that read no more before they have written, nothing could
-//! move. So what a relay receives on its way back, to who asked, need not wait for the ring: one that
-//! found it dry waits without a buffer until it is readable, and then is lent one of those that are
-//! kept for tasks, a buffer at a time. That it comes back depends on clients only, and on the `stall`
-//! time where they read nothing.
+//! The rule of few buffers: whatever can move, moves. Peers that do not read may hold all that the ring
+//! had, each a part, and servers that read no more before they have written wait for just those who
+//! wait for buffers then. So a way of a relay that finds the ring dry asks for no buffer before it is
+//! sure to let go of it at once:
+//!
+//! ```text
+//!           its receiver takes bytes       its sender sent some          from the ring, or lent
+//!  dry ---SendPoll--> tx_ready ---RecvPoll--> in the line of the thirsty ---> one buffer, sent on
+//! ```
+//!
+//! Those of the line are served from the ring as it is filled, and while it stays dry by `quench`, with
+//! buffers that are kept for tasks (`reserve`). One of these is sent as soon as it is filled (a socket
+//! is writable while a third of its send buffer is free), and comes back. Those who hold what the ring
+//! had are reset after the `stall` time, as ever.
 
 use super::Io;
 use super::slot::Kind;
@@ -29,7 +38,8 @@ const AGAIN: i32 = -libc::EAGAIN;
 pub(crate) enum Intake {
     /// More comes, or a buffer for it is waited for: the receiver is woken.
     Open,
-    /// The window is full: it goes on when a send has completed.
+    /// The window is full, or the ring is dry and the receiver takes nothing now: it goes on when a send
+    /// has completed, or could.
     Full,
     /// The peer has ended its side, and all of it was handed on.
     Ended,
@@ -37,7 +47,7 @@ pub(crate) enum Intake {
 
 impl Io {
     /// Begins to relay from a socket to another, by a window of so many buffers.
-    pub(crate) fn relay_from(&self, at: u32, to: u32, window: u16, back: bool) {
+    pub(crate) fn relay_from(&self, at: u32, to: u32, window: u16) {
         let socket = self.socket(at);
         socket.relay.set(window.max(1));
         // Of a receive that is armed before the relay looks, for one who waits in line.
@@ -45,7 +55,6 @@ impl Io {
         socket.relay_to.set(to + 1);
         // One that was forgotten goes on, but never to the slot's next owner.
         socket.relay_generation.set(self.generation(to));
-        socket.relay_back.set(back);
         socket.relayed.set(0);
     }
 
@@ -54,7 +63,6 @@ impl Io {
         let socket = self.socket(at);
         socket.relay.set(0);
         socket.relay_to.set(0);
-        socket.relay_back.set(false);
     }
 
     /// Bytes that were handed on since the relay from a socket began.
@@ -112,7 +120,11 @@ impl Io {
 
     /// Receives on, as far as the window goes, once all that was received is handed on.
     #[inline]
-    pub(crate) fn take_in(&self, at: u32, from: &'static Socket, to: &Socket) -> Result<Intake> {
+    pub(crate) fn take_in(
+        &self,
+        (at, from): (u32, &'static Socket),
+        (to_at, to): (u32, &Socket),
+    ) -> Result<Intake> {
         if from.rx_head.get() != 0 {
             return Ok(Intake::Full);
         }
@@ -135,15 +147,33 @@ impl Io {
             return Ok(Intake::Full);
         }
         from.relay_room.set(room);
-        if !self.has_starved() {
-            self.arm(at, from);
-        } else if from.relay_back.get() {
-            self.submit(recv_op(at), Kind::RecvPoll);
-        } else {
-            // Others wait for buffers: behind them, or who is busy would take all that come back.
-            self.join_starved(at, from);
+        // Behind those who wait for buffers: or who is busy would take all that come back.
+        if self.has_starved() || self.bufs.is_dry() {
+            return Ok(self.take_in_dry(at, (to_at, to)));
         }
+        self.arm(at, from);
         Ok(Intake::Open)
+    }
+
+    /// Waits for the receiver, and then for something to receive.
+    #[cold]
+    fn take_in_dry(&self, at: u32, (to_at, to): (u32, &Socket)) -> Intake {
+        if to.tx_ready.get() {
+            self.submit(recv_op(at), Kind::RecvPoll);
+            return Intake::Open;
+        }
+        if !self.is_busy(send_op(to_at)) {
+            to.sent_at.set(self.now_ms.get());
+            self.submit(send_op(to_at), Kind::SendPoll);
+        }
+        Intake::Full
+    }
+
+    /// The receiver of a relay takes bytes, or has failed: its next send tells.
+    #[cold]
+    pub(super) fn writable_completed(&self, at: u32, socket: &'static Socket) {
+        socket.tx_ready.set(true);
+        self.send_goes_on(at, socket, 0);
     }
 
     /// Buffers that the next receive of a relay may fill. A bundle that could take all that the ring
@@ -172,7 +202,7 @@ impl Io {
         }
     }
 
-    // ---- the way back ----
+    // ---- the ring is dry ----
 
     /// There is something to receive, and a buffer is waited for.
     #[cold]
@@ -180,10 +210,10 @@ impl Io {
         if !socket.receives() {
             return;
         }
-        match socket.relay_back.get() {
-            _ if given_up => {}            // who receives on begins anew
-            false => self.arm(at, socket), // the relay is over
-            true => self.join_thirsty(at, socket),
+        match socket.relay_to.get() {
+            _ if given_up => {}        // who receives on begins anew
+            0 => self.arm(at, socket), // the relay is over
+            _ => self.join_thirsty(at, socket),
         }
         socket.rx_waiter.wake(self.tasks());
     }
@@ -196,8 +226,8 @@ impl Io {
         }
     }
 
-    /// The ring is dry: lends buffers that are kept for tasks, where no task waits for one, to ways
-    /// back that hold none.
+    /// The ring is dry: lends buffers that are kept for tasks, where no task waits for one, to those
+    /// who will let go of them at once.
     #[cold]
     pub(super) fn quench(&self) {
         for _ in 0..LENDS_A_TURN {
@@ -205,11 +235,13 @@ impl Io {
                 return;
             };
             let socket = self.socket(at);
-            let to = socket.relay_to.get().checked_sub(1);
-            if to.is_some_and(|to| self.socket(to).outbox.len.get() > 0) {
-                // Its client is slow: the next one's turn.
-                self.thirsty.leave(&self.sockets, at);
-                self.thirsty.push(&self.sockets, at);
+            if !self.sends_on(socket) {
+                // The relay is over, or something else was sent meanwhile: from the start.
+                self.leave_starved(at);
+                if socket.relay_to.get() == 0 {
+                    self.arm(at, socket);
+                }
+                socket.rx_waiter.wake(self.tasks());
                 continue;
             }
             let Some(index) = self.bufs.take() else { return };
@@ -217,6 +249,14 @@ impl Io {
             socket.rx_lent.set(index + 1);
             self.submit(recv_op(at), Kind::RecvLent);
         }
+    }
+
+    /// Whether what a socket receives can be sent on at once.
+    fn sends_on(&self, from: &Socket) -> bool {
+        let Some(to_at) = from.relay_to.get().checked_sub(1) else { return false };
+        let to = self.socket(to_at);
+        let same = to.generation.get() == from.relay_generation.get();
+        same && to.tx_ready.get() && to.outbox.len.get() == 0
     }
 
     pub(super) fn lent_sqe(&self, at: u32) -> Sqe {

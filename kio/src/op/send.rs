@@ -149,6 +149,7 @@ impl Io {
         let any = socket.outbox.len.get() > 0 || socket.has_record();
         if sound && any && !self.is_busy(send_op(at)) {
             socket.sent_at.set(self.now_ms.get());
+            socket.tx_ready.set(false);
             self.submit(send_op(at), Self::next_send(socket));
         }
     }

@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     /// One receive of what is there into a buffer that the socket was lent.
     RecvLent,
     Send,
+    /// Waits until there is room for what will be sent.
+    SendPoll,
     Accept,
     Connect,
     Install,
@@ -63,7 +65,7 @@ impl Kind {
         match self {
             Self::None => Op::None,
             Self::Recv | Self::RecvPoll | Self::RecvLent => Op::Recv,
-            Self::Send => Op::Send,
+            Self::Send | Self::SendPoll => Op::Send,
             Self::Accept => Op::Accept,
             Self::Connect => Op::Connect,
             Self::Install => Op::Install,

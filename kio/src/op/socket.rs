@@ -94,6 +94,8 @@ pub(crate) struct Socket {
     pub(super) moved: Cell<u32>,
     /// The same of sent bytes, or when the send began.
     pub(super) sent_at: Cell<u32>,
+    /// A relay found it writable, and nothing was sent since.
+    pub(super) tx_ready: Cell<bool>,
 
     pub(super) rx_waiter: Waiter,
     pub(super) tx_waiter: Waiter,
@@ -113,8 +115,6 @@ pub(crate) struct Socket {
     /// The listener it was accepted from, while opening.
     pub(super) listener: Cell<u8>,
 
-    /// Whether `relay_to` is a relay's way back.
-    pub(super) relay_back: Cell<bool>,
     /// While relayed from: buffers that it may hold, queued here and on their way out; else 0.
     pub(super) relay: Cell<u16>,
     /// How many of those the next receive may fill.
@@ -161,10 +161,10 @@ impl Socket {
             relay_room: Cell::new(0),
             relay_to: Cell::new(0),
             relay_generation: Cell::new(0),
-            relay_back: Cell::new(false),
             relayed: Cell::new(0),
             rx_lent: Cell::new(0),
             outbox: Outbox::new(),
+            tx_ready: Cell::new(false),
             tx_error: Cell::new(0),
             tx_waiter: Waiter::new(),
             tx_timer: WaitNode::new(),

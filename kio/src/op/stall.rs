@@ -23,7 +23,8 @@ impl Io {
         let first_of = |line: &List| line.first().map(|at| since(self.socket(at).starved_at.get()));
         let received = first_of(&self.starved).max(first_of(&self.thirsty));
         let own = self.bufs.first_wait().map(since);
-        received.max(own).unwrap_or(0)
+        // Those who are lent buffers never wait for long, and the ring's are still owed to them.
+        received.max(own).max(self.dry.get().map(since)).unwrap_or(0)
     }
 
     /// Somebody has waited for `stall_ms`: resets the connections that hold buffers and moved no byte in

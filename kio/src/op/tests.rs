@@ -360,11 +360,12 @@ impl World {
     fn relay(&self, at: u32, to_at: u32) {
         let cx = Context::from_waker(Waker::noop());
         let (from, to) = (self.io.socket(at), self.io.socket(to_at));
-        self.io.relay_from(at, to_at, 2, to_at.is_multiple_of(2));
+        self.io.relay_from(at, to_at, 2);
         if to.writable().is_ok() {
             self.io.hand_on(from, to_at, to);
-            if self.io.take_in(at, from, to).is_ok() {
+            if self.io.take_in((at, from), (to_at, to)).is_ok() {
                 from.on_received(self.io, &cx);
+                to.on_sent(self.io, &cx);
             }
         }
     }
@@ -592,44 +593,6 @@ fn a_relay_of_one_who_waits_in_line_keeps_its_window() {
 }
 
 #[test]
-fn a_way_back_is_lent_a_buffer_when_the_ring_stays_dry() {
-    let mut world = World::new(true);
-    let (at, to) = (world.connected(), world.connected());
-    world.io.relay_from(at, to, 2, true);
-    let (from, out) = (world.io.socket(at), world.io.socket(to));
-    assert!(world.io.take_in(at, from, out).is_ok());
-    world.pump(10);
-    let recv = world.kernel.iter().position(|sqe| sqe.opcode == Opcode::Recv);
-    let recv = world.kernel.remove(recv.expect("a receive is armed"));
-    // All that the ring may have goes elsewhere, and stays there.
-    let other = world.connected();
-    world.receive_pending(other);
-    let hog = world.kernel.iter().position(|sqe| sqe.opcode == Opcode::Recv).expect("armed");
-    while let Some(id) = world.take_buffer() {
-        world.io.complete(Cqe::made(world.kernel[hog].user_data, 4096, Some(id), true));
-        while let Some(buf) = world.io.receive(other) {
-            world.held.push(buf);
-        }
-        world.io.feed();
-    }
-    world.io.complete(Cqe::made(recv.user_data, -105, None, false));
-    world.io.feed();
-    world.pump(10);
-    let poll = world.kernel.iter().position(|sqe| sqe.opcode == Opcode::PollAdd);
-    let poll = world.kernel.remove(poll.expect("it waits until there is something"));
-    world.io.complete(Cqe::made(poll.user_data, 1, None, false));
-    world.io.feed();
-    world.pump(10);
-    let lent =
-        world.kernel.iter().position(|sqe| sqe.opcode == Opcode::Recv && !sqe.selects_buffer());
-    let lent = world.kernel.remove(lent.expect("it receives into a buffer of the reserve"));
-    world.io.complete(Cqe::made(lent.user_data, 7, None, false));
-    world.check();
-    assert_eq!(world.io.relayed(at), 7, "it is on its way at once");
-    world.end();
-}
-
-#[test]
 fn a_bundle_that_claims_more_than_the_ring_held_fails_its_socket_alone() {
     let mut world = World::new(true);
     let at = world.connected();
@@ -649,4 +612,5 @@ fn a_bundle_that_claims_more_than_the_ring_held_fails_its_socket_alone() {
     world.end();
 }
 
+mod dry;
 mod wakers;

@@ -57,6 +57,7 @@ const RECV_MULTISHOT: u16 = 1 << 1;
 const RECVSEND_BUNDLE: u16 = 1 << 4;
 const POLL_ADD_MULTI: u32 = 1 << 0;
 const POLLIN: u32 = 1;
+const POLLOUT: u32 = 4;
 const SOCK_CLOEXEC: u32 = 0o2_000_000;
 const MSG_DONTWAIT: u32 = 0x40;
 const MSG_WAITALL: u32 = 0x100;
@@ -168,6 +169,13 @@ impl Sqe {
     pub(crate) const fn poll_received(file: File) -> Self {
         let mut sqe = Self::on(Opcode::PollAdd, file);
         sqe.op_flags = POLLIN;
+        sqe
+    }
+
+    /// Completes once, when a socket has room for what is sent, or fails.
+    pub(crate) const fn poll_writable(file: File) -> Self {
+        let mut sqe = Self::on(Opcode::PollAdd, file);
+        sqe.op_flags = POLLOUT;
         sqe
     }
 

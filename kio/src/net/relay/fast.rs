@@ -52,8 +52,6 @@ enum State {
 struct Way {
     from: u32,
     to: u32,
-    /// It leads to who asked.
-    back: bool,
     state: State,
 }
 
@@ -87,13 +85,13 @@ pin_project! {
 impl Relay {
     pub(super) fn both(pair: Pair, options: RelayOptions) -> Self {
         let Pair { a, b, .. } = pair;
-        let ways = [Way::new(a, b, false, State::Begins), Way::new(b, a, true, State::Begins)];
+        let ways = [Way::new(a, b, State::Begins), Way::new(b, a, State::Begins)];
         Self::new(pair, options, ways)
     }
 
     pub(super) fn one_way(pair: Pair, options: RelayOptions) -> Self {
         let Pair { a, b, .. } = pair;
-        let ways = [Way::new(a, b, false, State::Begins), Way::new(a, b, false, State::Done)];
+        let ways = [Way::new(a, b, State::Begins), Way::new(a, b, State::Done)];
         Self::new(pair, options, ways)
     }
 
@@ -203,8 +201,8 @@ fn go_on(
 }
 
 impl Way {
-    fn new(from: u32, to: u32, back: bool, state: State) -> Self {
-        Self { from, to, back, state }
+    fn new(from: u32, to: u32, state: State) -> Self {
+        Self { from, to, state }
     }
 
     /// Hands on what there is, and waits for what is missing.
@@ -214,7 +212,7 @@ impl Way {
         if self.state == State::Begins {
             let most = io.outbox_size();
             let window = if window == 0 { most } else { window.min(most) };
-            io.relay_from(self.from, self.to, window, self.back);
+            io.relay_from(self.from, self.to, window);
             io.start_flush(self.to); // what was pushed before
             self.state = State::On;
         }
@@ -225,7 +223,7 @@ impl Way {
                 writable => writable.map_err(Failed::sending)?,
             }
             io.hand_on(from, self.to, to);
-            match io.take_in(self.from, from, to).map_err(Failed::receiving)? {
+            match io.take_in((self.from, from), (self.to, to)).map_err(Failed::receiving)? {
                 Intake::Ended => self.state = State::Ending,
                 intake => {
                     from.on_received(io, cx);

@@ -95,9 +95,9 @@ impl From<RelayError> for Error {
 /// other (half-close). What was pushed to either stream before goes out first.
 ///
 /// Buffers of the store are handed over: nothing is copied. Each direction holds at most its window
-/// of them, so one slow peer stops its sender and not the others. `a` is who asked, `b` who answers:
-/// where buffers are short, what comes from `b` between TCP streams may take those kept for tasks
-/// (`reserve`), so that servers that do not read before they have written cannot stop everything.
+/// of them, so one slow peer stops its sender and not the others. Where slow peers hold all buffers,
+/// others between TCP streams go on with those kept for tasks (`reserve`), one each, as long as what
+/// they receive can be sent at once.
 ///
 /// When one peer is gone (a reset), what it had sent is still delivered to the other, and then the
 /// relay ends with that error. Close both streams after any error.

@@ -30,13 +30,6 @@ fn doing(does: impl FnOnce() + 'static) -> Waker {
 }
 
 impl World {
-    /// The one receive that the kernel has, taken out of it.
-    fn only(&mut self, opcode: Opcode) -> Sqe {
-        self.pump(10);
-        let i = self.kernel.iter().position(|sqe| sqe.opcode == opcode);
-        self.kernel.remove(i.expect("it is armed"))
-    }
-
     /// The test's handle of a connection, to be dropped elsewhere.
     fn hand_out(&mut self, at: u32) -> impl FnOnce() + 'static {
         self.open.retain(|open| *open != at);
@@ -60,49 +53,6 @@ fn a_connection_dropped_in_the_middle_of_a_bundle_leaves_no_bytes_to_the_next() 
     assert!(DOES.take().is_none(), "it was dropped meanwhile");
     assert!(!world.io.has_received(at), "a closed connection receives nothing");
     world.end();
-}
-
-impl World {
-    /// A way back that was lent a buffer, the last that a task could take: its receive, queued.
-    fn lent(&mut self) -> u32 {
-        let (at, to) = (self.connected(), self.connected());
-        self.io.relay_from(at, to, 2, true);
-        assert!(self.io.take_in(at, self.io.socket(at), self.io.socket(to)).is_ok());
-        let recv = self.only(Opcode::Recv);
-        self.drain_ring();
-        self.io.complete(Cqe::made(recv.user_data, -105, None, false));
-        let poll = self.only(Opcode::PollAdd);
-        self.io.complete(Cqe::made(poll.user_data, 1, None, false));
-        self.io.feed();
-        self.take_rest();
-        at
-    }
-
-    fn only_lent(&mut self) -> Sqe {
-        self.pump(10);
-        let lent = |sqe: &Sqe| sqe.opcode == Opcode::Recv && !sqe.selects_buffer();
-        let i = self.kernel.iter().position(lent);
-        self.kernel.remove(i.expect("it is lent one"))
-    }
-
-    /// All that receives may have goes elsewhere, and stays there.
-    fn drain_ring(&mut self) {
-        let other = self.connected();
-        self.receive_pending(other);
-        let hog = self.kernel.iter().position(|sqe| sqe.opcode == Opcode::Recv).expect("armed");
-        while let Some(id) = self.take_buffer() {
-            self.io.complete(Cqe::made(self.kernel[hog].user_data, 4096, Some(id), true));
-            while let Some(buf) = self.io.receive(other) {
-                self.held.push(buf);
-            }
-            self.io.feed();
-        }
-    }
-
-    /// What tasks may have goes to one.
-    fn take_rest(&mut self) {
-        self.writing.extend(std::iter::from_fn(|| BufMut::take(&self.io.bufs)));
-    }
 }
 
 #[test]
@@ -133,36 +83,6 @@ fn an_exact_receive_gives_back_a_buffer_that_was_lent_before() {
     assert!(world.io.wait_exact(at, world.io.socket(at), 5, &cx).is_pending());
     world.pump(10);
     world.end();
-}
-
-#[test]
-fn a_way_back_that_was_given_up_is_lent_nothing() {
-    // The cancel won, or the poll was quicker.
-    for result in [-125, 1] {
-        let mut world = World::new(true);
-        let (at, to) = (world.connected(), world.connected());
-        world.io.relay_from(at, to, 2, true);
-        assert!(world.io.take_in(at, world.io.socket(at), world.io.socket(to)).is_ok());
-        let recv = world.only(Opcode::Recv);
-        world.drain_ring();
-        world.io.complete(Cqe::made(recv.user_data, -105, None, false));
-        let poll = world.only(Opcode::PollAdd);
-        world.io.give_up_intake(at);
-        world.io.complete(Cqe::made(poll.user_data, result, None, false));
-        assert!(!world.io.waits_for_buffer(at), "it waits in line, and takes nothing any more");
-        world.end();
-    }
-    for result in [-125, -11] {
-        let mut world = World::new(true);
-        let at = world.lent();
-        let lent = world.only_lent();
-        world.io.give_up_intake(at);
-        world.io.complete(Cqe::made(lent.user_data, result, None, false));
-        world.pump(10);
-        let polls = world.kernel.iter().any(|sqe| sqe.opcode == Opcode::PollAdd);
-        assert!(!polls, "it waits for bytes, and takes none any more");
-        world.end();
-    }
 }
 
 #[cfg(feature = "tls")]
