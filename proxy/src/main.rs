@@ -6,6 +6,7 @@
 mod config;
 mod header;
 mod health;
+mod lease;
 mod page;
 mod reload;
 mod session;

@@ -7,7 +7,8 @@ use crate::Worker;
 use crate::config::ProxyOut;
 use crate::header::{self, Ends, Found};
 use crate::health::told;
-use crate::state::{Lease, NoServer, Tried};
+use crate::lease::{Lease, NoServer};
+use crate::state::Tried;
 
 /// Accepts clients of a listener for as long as there is room for them.
 pub async fn accept(worker: Worker, mut listener: Listener, nth: usize) -> kio::Result<()> {

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use heapless::Vec;
+use kio::Core;
 use kio::sync::Event;
 use kio::time::Instant;
-use kio::{Core, StateRef};
 
 use crate::config::{Balance, Config, Group, LISTENERS, Name, SERVERS};
 
@@ -126,7 +126,7 @@ impl kio::State for State {
 }
 
 /// What there is for a client.
-enum Choice {
+pub enum Choice {
     Server(usize),
     /// All that are up have as many connections as they may.
     Full,
@@ -136,13 +136,6 @@ enum Choice {
 
 /// Servers that a client was at, by slot.
 pub type Tried = Vec<usize, SERVERS>;
-
-/// Why a client gets no server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NoServer {
-    Down,
-    Late,
-}
 
 impl State {
     pub fn config(&self) -> Ref<'_, Config> {
@@ -211,7 +204,8 @@ impl State {
 
     // ---- choosing ----
 
-    fn choose(&self, listener: usize, client: IpAddr, tried: &Tried) -> Choice {
+    /// A server for a client of a listener, if one has room now.
+    pub fn choose(&self, listener: usize, client: IpAddr, tried: &Tried) -> Choice {
         let config = self.config.borrow();
         let group_at = config.listeners[listener].group;
         let group = &config.groups[group_at];
@@ -249,7 +243,33 @@ impl State {
         Choice::Server(place)
     }
 
-    fn numbers_of(&self, place: usize, change: impl FnOnce(&mut ServerNumbers)) {
+    /// One more connection at a server; where that is.
+    pub fn hold(&self, place: usize) -> Option<SocketAddr> {
+        let slot = &self.slots[place];
+        let addr = slot.addr.get()?;
+        slot.active.set(slot.active.get() + 1);
+        self.numbers_of(place, |numbers| numbers.connections += 1);
+        Some(addr)
+    }
+
+    /// One less.
+    pub fn let_go(&self, place: usize) {
+        let slot = &self.slots[place];
+        slot.active.set(slot.active.get() - 1);
+        self.room.set();
+    }
+
+    /// Set when a server may have room.
+    pub fn room(&self) -> &Event {
+        &self.room
+    }
+
+    /// How many clients of a listener wait for room.
+    pub fn waiting(&self, listener: usize) -> &Cell<u32> {
+        &self.waiting[listener]
+    }
+
+    pub fn numbers_of(&self, place: usize, change: impl FnOnce(&mut ServerNumbers)) {
         let mut numbers = self.slots[place].numbers.get();
         change(&mut numbers);
         self.slots[place].numbers.set(numbers);
@@ -342,97 +362,4 @@ fn mixed(client: IpAddr, server: Option<SocketAddr>) -> u64 {
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     hash ^ (hash >> 33)
-}
-
-/// A connection that a server has room for. Dropped, it gives the room back.
-pub struct Lease {
-    state: StateRef<State>,
-    pub place: usize,
-    pub addr: SocketAddr,
-}
-
-impl Lease {
-    /// A server for a client of a listener; waits while all that are up are full.
-    pub async fn get(
-        core: Core,
-        state: StateRef<State>,
-        listener: usize,
-        client: IpAddr,
-        tried: &Tried,
-    ) -> Result<Self, NoServer> {
-        let deadline = core.now() + state.group(listener).wait;
-        let mut waits = None;
-        loop {
-            // Who comes while others wait goes behind them.
-            if waits.is_some() || state.waiting[listener].get() == 0 {
-                match state.choose(listener, client, tried) {
-                    Choice::Server(place) => {
-                        drop(waits);
-                        return Self::take(state, place).ok_or(NoServer::Down);
-                    }
-                    Choice::Nothing => return Err(NoServer::Down),
-                    Choice::Full => {}
-                }
-            }
-            if waits.is_none() {
-                state.count(|numbers| numbers.waits += 1);
-            }
-            let _waits = waits.get_or_insert_with(|| Waits::new(&state.waiting[listener]));
-            state.room.reset();
-            let woken = core.deadline(deadline, state.room.wait()).await;
-            if woken.is_err() {
-                return Err(NoServer::Late);
-            }
-        }
-    }
-
-    fn take(state: StateRef<State>, place: usize) -> Option<Self> {
-        let slot = &state.slots[place];
-        let addr = slot.addr.get()?;
-        slot.active.set(slot.active.get() + 1);
-        state.numbers_of(place, |numbers| numbers.connections += 1);
-        Some(Self { state, place, addr })
-    }
-
-    /// The connect failed.
-    pub fn failed(&self) -> Option<bool> {
-        self.state.numbers_of(self.place, |numbers| numbers.failures += 1);
-        self.state.note(self.place, false)
-    }
-
-    /// So many bytes went there and came back.
-    pub fn carried(&self, to: u64, from: u64) {
-        self.state.count(|numbers| {
-            numbers.bytes_to += to;
-            numbers.bytes_from += from;
-        });
-        self.state.numbers_of(self.place, |numbers| {
-            numbers.bytes_to += to;
-            numbers.bytes_from += from;
-        });
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let slot = &self.state.slots[self.place];
-        slot.active.set(slot.active.get() - 1);
-        self.state.room.set();
-    }
-}
-
-/// One who waits, counted.
-struct Waits<'a>(&'a Cell<u32>);
-
-impl<'a> Waits<'a> {
-    fn new(count: &'a Cell<u32>) -> Self {
-        count.set(count.get() + 1);
-        Self(count)
-    }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }
