@@ -144,9 +144,13 @@ fn ends_v6(rest: &[u8]) -> Option<Ends> {
 /// A header to send.
 pub type Written = Vec<u8, V1_MAX>;
 
-/// Writes a header of version 1.
-pub fn write_v1(ends: Ends) -> Written {
+/// Writes a header of version 1; without ends, that of who speaks for itself.
+pub fn write_v1(ends: Option<Ends>) -> Written {
     let mut bytes = Written::new();
+    let Some(ends) = ends else {
+        let _ = bytes.extend_from_slice(b"PROXY UNKNOWN\r\n");
+        return bytes;
+    };
     let Ends { from, to } = unmapped(ends);
     // It fits: 107 bytes hold the longest.
     let _ = match (from.ip(), to.ip()) {
@@ -161,14 +165,18 @@ pub fn write_v1(ends: Ends) -> Written {
     bytes
 }
 
-/// Writes a header of version 2.
-pub fn write_v2(ends: Ends) -> Written {
+/// Writes a header of version 2; without ends, that of who speaks for itself.
+pub fn write_v2(ends: Option<Ends>) -> Written {
     let mut bytes = Written::new();
-    let Ends { from, to } = unmapped(ends);
     let mut put = |part: &[u8]| {
         let _ = bytes.extend_from_slice(part);
     };
     put(SIGNATURE);
+    let Some(ends) = ends else {
+        put(&[0x20, 0, 0, 0]);
+        return bytes;
+    };
+    let Ends { from, to } = unmapped(ends);
     match (from.ip(), to.ip()) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {
             put(&[0x21, 0x11, 0, 12]);
@@ -216,7 +224,7 @@ mod tests {
             ends("192.0.2.1:56324", "[2001:db8::2]:443"),
             ends(LONGEST, LONGEST),
         ] {
-            for header in [write_v1(ends), write_v2(ends)] {
+            for header in [write_v1(Some(ends)), write_v2(Some(ends))] {
                 let Found::Header(len, Some(read_ends)) = read(&header) else {
                     panic!("{header:?} is not read")
                 };
@@ -234,6 +242,9 @@ mod tests {
 
     #[test]
     fn headers_without_addresses_are_taken() {
+        for header in [write_v1(None), write_v2(None)] {
+            assert_eq!(read(&header), Found::Header(header.len(), None));
+        }
         assert_eq!(read(b"PROXY UNKNOWN\r\nx"), Found::Header(15, None));
         assert_eq!(read(b"PROXY UNKNOWN a b 1 2\r\n"), Found::Header(23, None));
         for tail in [&b"\x20\x00\x00\x00"[..], b"\x20\x11\x00\x02ab", b"\x21\x00\x00\x03abc"] {
@@ -286,8 +297,8 @@ mod tests {
     #[test]
     fn any_bytes_are_read_without_a_panic() {
         let mut random = 1u32;
-        let v2 = write_v2(ends("192.0.2.1:56324", "192.0.2.2:443"));
-        let v1 = write_v1(ends("192.0.2.1:56324", "192.0.2.2:443"));
+        let v2 = write_v2(Some(ends("192.0.2.1:56324", "192.0.2.2:443")));
+        let v1 = write_v1(Some(ends("192.0.2.1:56324", "192.0.2.2:443")));
         for _ in 0..20_000 {
             for header in [&v1, &v2] {
                 let mut bytes = header.to_vec();

@@ -61,10 +61,9 @@ impl Lease {
         Some(Self { state, place, addr })
     }
 
-    /// The connect failed.
-    pub fn failed(&self) -> Option<bool> {
+    /// It could not be reached.
+    pub fn failed(&self) {
         self.state.numbers_of(self.place, |numbers| numbers.failures += 1);
-        self.state.note(self.place, false)
     }
 
     /// So many bytes went there and came back.

@@ -9,10 +9,15 @@ mod health;
 mod lease;
 mod page;
 mod reload;
+mod server;
 mod session;
 mod state;
+mod tls;
 
 use std::process::ExitCode;
+
+use kio::logger::{LevelFilter, Logger};
+use kio::net::ListenOptions;
 
 use config::Config;
 use health::{health, probe};
@@ -20,6 +25,7 @@ use page::{page, pages};
 use reload::reload;
 use session::{accept, session};
 use state::{Args, State};
+use tls::{Files, Tls};
 
 /// Buffers that a connection may have pushed and not sent, and so the widest window.
 const OUTBOX: u16 = 32;
@@ -43,6 +49,9 @@ kio::pool! {
     drain   = 30 s,
 }
 
+/// What kio and TLS have to say, as why a certificate is refused; written by a thread of its own.
+static LOG: Logger = Logger::new();
+
 type Worker = kio::Worker<Proxy>;
 
 /// Begins everything on one worker; what cannot listen fails the start.
@@ -51,7 +60,11 @@ async fn serve(worker: Worker) -> kio::Result<()> {
     let first = worker.index() == 0;
     let listeners = state.config().listeners.clone();
     for (nth, listen) in listeners.iter().enumerate() {
-        let listener = worker.listen(listen.addr).await?;
+        let options = match listen.tls.is_some() && tls::real_fds() {
+            true => ListenOptions::new().real_fds(),
+            false => ListenOptions::new(),
+        };
+        let listener = worker.listen_with(listen.addr, options).await?;
         if first {
             println!("listening {} {}", listen.name, listener.local_addr()?);
         }
@@ -87,12 +100,19 @@ fn main() -> ExitCode {
         Ok(bytes) => bytes,
         Err(error) => return fail(&format!("{}: {error}", path.display())),
     };
-    let config = match Config::parse(&bytes) {
-        Ok(config) => config,
+    let loaded = Config::parse(&bytes).and_then(|config| {
+        let tls = Tls::load(&config, &Files::read(&config))?;
+        Ok((config, tls))
+    });
+    let (config, tls) = match loaded {
+        Ok(loaded) => loaded,
         Err(mistake) => return fail(&format!("{}: {mistake}", path.display())),
     };
     if check {
         println!("{}", Proxy::FOOTPRINT);
+        if config.terms().next().is_some() {
+            println!("{}", tls::costs());
+        }
         println!(
             "{}: {} listeners, {} groups, {} servers: valid",
             path.display(),
@@ -102,7 +122,11 @@ fn main() -> ExitCode {
         );
         return ExitCode::SUCCESS;
     }
-    match Proxy::run(Args { path, config }) {
+    let _writer = match LOG.start(LevelFilter::Warn, std::io::stderr()) {
+        Ok(writer) => writer,
+        Err(error) => return fail(&error.to_string()),
+    };
+    match Proxy::run(Args { path, config, tls }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string()),
     }

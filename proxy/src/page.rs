@@ -25,11 +25,15 @@ pub async fn page(worker: Worker, conn: TcpStream) -> kio::Result<()> {
 /// A counter's name, what it is, and where.
 type Told<T> = (&'static str, Kind, &'static str, fn(&T) -> u64);
 
-const TOLD: [Told<Numbers>; 14] = [
+const TOLD: [Told<Numbers>; 16] = [
     ("kio_proxy_accepted_total", Kind::Counter, "Clients accepted.", |n| n.accepted),
     ("kio_proxy_clients", Kind::Gauge, "Clients that are here now.", |n| n.accepted - n.ended),
     ("kio_proxy_wrong_headers_total", Kind::Counter, "Clients with a wrong PROXY header.", |n| {
         n.wrong_headers
+    }),
+    ("kio_proxy_handshakes_total", Kind::Counter, "TLS handshakes with clients.", |n| n.handshakes),
+    ("kio_proxy_failed_handshakes_total", Kind::Counter, "Those that failed.", |n| {
+        n.failed_handshakes
     }),
     ("kio_proxy_no_server_total", Kind::Counter, "Clients for whom no server was up.", |n| {
         n.no_server
@@ -42,7 +46,9 @@ const TOLD: [Told<Numbers>; 14] = [
     }),
     ("kio_proxy_retries_total", Kind::Counter, "Connects tried at another server.", |n| n.retries),
     ("kio_proxy_relays_total", Kind::Counter, "Clients that reached a server.", |n| n.relays),
-    ("kio_proxy_resets_total", Kind::Counter, "Relays that ended with a reset.", |n| n.resets),
+    ("kio_proxy_resets_total", Kind::Counter, "Relays that ended with a reset, or cut.", |n| {
+        n.resets
+    }),
     ("kio_proxy_timeouts_total", Kind::Counter, "Relays that ended for idleness.", |n| n.timeouts),
     ("kio_proxy_bytes_to_total", Kind::Counter, "Bytes from clients.", |n| n.bytes_to),
     ("kio_proxy_bytes_from_total", Kind::Counter, "Bytes to clients.", |n| n.bytes_from),
@@ -56,7 +62,12 @@ const TOLD_OF_SERVERS: [Told<ServerNumbers>; 6] = [
     ("kio_proxy_server_connections_total", Kind::Counter, "Connections to the server.", |n| {
         n.connections
     }),
-    ("kio_proxy_server_failures_total", Kind::Counter, "Connects that failed.", |n| n.failures),
+    (
+        "kio_proxy_server_failures_total",
+        Kind::Counter,
+        "Connects and handshakes that failed.",
+        |n| n.failures,
+    ),
     ("kio_proxy_server_active", Kind::Gauge, "Connections open now.", |n| n.active),
     ("kio_proxy_server_up", Kind::Gauge, "Workers that see it up.", |n| n.up),
     ("kio_proxy_server_bytes_to_total", Kind::Counter, "Bytes from clients.", |n| n.bytes_to),
@@ -96,6 +107,8 @@ impl Snapshot {
             (&mut a.accepted, b.accepted),
             (&mut a.ended, b.ended),
             (&mut a.wrong_headers, b.wrong_headers),
+            (&mut a.handshakes, b.handshakes),
+            (&mut a.failed_handshakes, b.failed_handshakes),
             (&mut a.no_server, b.no_server),
             (&mut a.waits, b.waits),
             (&mut a.wait_timeouts, b.wait_timeouts),

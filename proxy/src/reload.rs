@@ -3,7 +3,8 @@
 use kio::{BufMut, Signal};
 
 use crate::Worker;
-use crate::config::Config;
+use crate::config::{Config, Fault, Mistake};
+use crate::tls::{self, Files, Shared, Tls};
 
 /// Reads the file at each SIGHUP.
 pub async fn reload(worker: Worker) -> kio::Result<()> {
@@ -33,8 +34,12 @@ async fn renew(worker: Worker) -> Result<(), ()> {
         }
     };
     let config = Config::parse(&text).and_then(|new| new.follows(&state.config()).map(|()| new));
-    let config = match config {
-        Ok(config) => config,
+    let loaded = match config {
+        Ok(config) => load(worker, config).await,
+        Err(mistake) => Err(mistake),
+    };
+    let (config, tls) = match loaded {
+        Ok(loaded) => loaded,
         Err(mistake) => {
             eprintln!("{path}: {mistake}; the running configuration is kept");
             return Err(());
@@ -42,8 +47,8 @@ async fn renew(worker: Worker) -> Result<(), ()> {
     };
     let mut done = Ok(());
     for nth in 0..worker.workers() {
-        let config = config.clone();
-        let applied = worker.on(nth, async move |there| there.state().apply(&config)).await;
+        let (config, tls) = (config.clone(), tls.clone());
+        let applied = worker.on(nth, async move |there| there.state().apply(&config, tls)).await;
         match applied {
             Ok(Ok(())) => {}
             Ok(Err(why)) => {
@@ -61,4 +66,32 @@ async fn read(worker: Worker) -> kio::Result<BufMut> {
     let state = worker.state();
     let file = worker.open(state.path.as_path()).await?;
     file.read_full_at(worker.buf().await?, 0).await
+}
+
+/// What a configuration asks of TLS, from files read anew.
+async fn load(worker: Worker, config: Config) -> Result<(Config, Shared), Mistake> {
+    let mut files = Files::default();
+    for name in tls::names(&config) {
+        let read = read_all(worker, &name).await;
+        let of = |error: kio::Error| Fault::Unreadable(error.errno().unwrap_or_default());
+        files.put(name, read.map_err(of));
+    }
+    let tls = Tls::load(&config, &files)?;
+    Ok((config, tls))
+}
+
+/// All of a file, and no more than is taken of one.
+async fn read_all(worker: Worker, path: &str) -> kio::Result<Vec<u8>> {
+    let file = worker.open(path).await?;
+    let mut bytes = Vec::new();
+    let mut part = worker.buf().await?;
+    while bytes.len() <= tls::FILE_MAX {
+        part.clear();
+        part = file.read_full_at(part, bytes.len() as u64).await?;
+        if part.is_empty() {
+            break;
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes)
 }

@@ -14,6 +14,8 @@ use kio::sync::Event;
 use kio::time::Instant;
 
 use crate::config::{Balance, Config, Group, LISTENERS, Name, SERVERS};
+use crate::server::Way;
+use crate::tls::{Acceptor, Shared};
 
 /// Servers of the configuration, and those that are gone from it and still have connections.
 const SLOTS: usize = SERVERS + 32;
@@ -22,6 +24,7 @@ const SLOTS: usize = SERVERS + 32;
 pub struct Args {
     pub path: PathBuf,
     pub config: Config,
+    pub tls: Shared,
 }
 
 /// A server as this worker sees it.
@@ -36,6 +39,8 @@ struct Slot {
     /// Good and bad attempts in a row.
     good: Cell<u32>,
     bad: Cell<u32>,
+    /// The last attempt failed, and was told of.
+    failing: Cell<bool>,
     probing: Cell<bool>,
     probed: Cell<Option<Instant>>,
     numbers: Cell<ServerNumbers>,
@@ -58,6 +63,8 @@ pub struct Numbers {
     pub accepted: u64,
     pub ended: u64,
     pub wrong_headers: u64,
+    pub handshakes: u64,
+    pub failed_handshakes: u64,
     pub no_server: u64,
     pub waits: u64,
     pub wait_timeouts: u64,
@@ -82,6 +89,7 @@ pub struct Snapshot {
 pub struct State {
     pub path: PathBuf,
     config: RefCell<Config>,
+    tls: RefCell<Shared>,
     slots: [Slot; SLOTS],
     /// The slot of each of the configuration's servers.
     places: [Cell<usize>; SERVERS],
@@ -106,6 +114,7 @@ impl kio::State for State {
             up: Cell::new(false),
             good: Cell::new(0),
             bad: Cell::new(0),
+            failing: Cell::new(false),
             probing: Cell::new(false),
             probed: Cell::new(None),
             numbers: Cell::new(ServerNumbers::default()),
@@ -113,6 +122,7 @@ impl kio::State for State {
         let state = Self {
             path: args.path.clone(),
             config: RefCell::new(args.config.clone()),
+            tls: RefCell::new(args.tls.clone()),
             slots: std::array::from_fn(|_| slot()),
             places: std::array::from_fn(|_| Cell::new(0)),
             room: Event::new(),
@@ -120,7 +130,7 @@ impl kio::State for State {
             turn: Cell::new(0),
             numbers: Cell::new(Numbers::default()),
         };
-        state.apply(&args.config).map_err(kio::Error::Other)?;
+        state.apply(&args.config, args.tls.clone()).map_err(kio::Error::Other)?;
         Ok(state)
     }
 }
@@ -148,6 +158,26 @@ impl State {
         config.groups[config.listeners[listener].group].clone()
     }
 
+    /// How a listener shakes hands, if it does.
+    pub fn acceptor(&self, listener: usize) -> Option<Acceptor> {
+        self.tls.borrow().acceptor(listener)
+    }
+
+    /// How the servers of a group are spoken to.
+    fn way(&self, config: &Config, group: usize) -> Way {
+        Way {
+            proxy_out: config.groups[group].proxy_out,
+            tls: self.tls.borrow().connector(group),
+            limit: config.connect_timeout,
+        }
+    }
+
+    /// How a listener's servers are spoken to.
+    pub fn way_of(&self, listener: usize) -> Way {
+        let config = self.config.borrow();
+        self.way(&config, config.listeners[listener].group)
+    }
+
     pub fn count(&self, change: impl FnOnce(&mut Numbers)) {
         let mut numbers = self.numbers.get();
         change(&mut numbers);
@@ -155,7 +185,7 @@ impl State {
     }
 
     /// Takes a configuration over; one that needs more slots than there are is refused whole.
-    pub fn apply(&self, config: &Config) -> Result<(), &'static str> {
+    pub fn apply(&self, config: &Config, tls: Shared) -> Result<(), &'static str> {
         let mut places: Vec<usize, SERVERS> = Vec::new();
         for server in &config.servers {
             let group = &config.groups[server.group].name;
@@ -187,6 +217,7 @@ impl State {
                 slot.up.set(true); // until a check or a client finds it down
                 slot.good.set(0);
                 slot.bad.set(0);
+                slot.failing.set(false);
                 slot.probed.set(None);
                 slot.numbers.set(ServerNumbers::default());
             }
@@ -198,6 +229,7 @@ impl State {
             self.places[nth].set(*place);
         }
         self.config.replace(config.clone());
+        self.tls.replace(tls);
         self.room.set();
         Ok(())
     }
@@ -277,6 +309,11 @@ impl State {
 
     // ---- health ----
 
+    /// An attempt at a server went so; tells whether it is the first in a row that failed.
+    pub fn fails(&self, place: usize, fails: bool) -> bool {
+        !self.slots[place].failing.replace(fails) && fails
+    }
+
     /// An attempt at a server went so; tells whether that changed how it is.
     pub fn note(&self, place: usize, ok: bool) -> Option<bool> {
         let slot = &self.slots[place];
@@ -298,7 +335,7 @@ impl State {
     }
 
     /// The next server that is to be checked, if one is due; else how long until one is.
-    pub fn due(&self, now: Instant) -> Result<(usize, SocketAddr, Duration), Duration> {
+    pub fn due(&self, now: Instant) -> Result<(usize, SocketAddr, Way), Duration> {
         let config = self.config.borrow();
         let mut left = Duration::from_secs(1);
         for (nth, server) in config.servers.iter().enumerate() {
@@ -312,7 +349,8 @@ impl State {
             if since >= every {
                 slot.probing.set(true);
                 slot.probed.set(Some(now));
-                return Ok((place, server.addr, config.connect_timeout.min(every)));
+                let way = self.way(&config, server.group);
+                return Ok((place, server.addr, Way { limit: way.limit.min(every), ..way }));
             }
             left = left.min(every - since);
         }

@@ -18,6 +18,7 @@ pub struct Mistake {
 
 /// What can be wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "without TLS less can be wrong"))]
 pub enum Cause {
     NotText,
     TooLong,
@@ -38,6 +39,27 @@ pub enum Cause {
     NoServer,
     Unused,
     ListenersChanged,
+    BuiltWithout,
+    Needs(&'static str),
+    NameOfListener,
+    NotAProtocol,
+    NotAName,
+    File(Fault),
+}
+
+/// What can be wrong with a file of certificates or keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(not(feature = "tls"), allow(dead_code, reason = "without TLS less can be wrong"))]
+pub enum Fault {
+    /// The system's error number.
+    Unreadable(i32),
+    TooLong,
+    NotPem,
+    NoCertificate,
+    NoKey,
+    BadCertificate,
+    BadKey,
+    NotItsKey,
 }
 
 impl Mistake {
@@ -92,6 +114,40 @@ impl fmt::Display for Mistake {
                 f,
                 "listeners and `metrics` cannot change while it runs: restart, or put them back"
             ),
+            Cause::BuiltWithout => write!(
+                f,
+                "`{word}` needs TLS, which this program was built without: build it with \
+                 `--features tls`"
+            ),
+            Cause::Needs(what) => write!(f, "`{word}=` is of no use without `{what}`"),
+            Cause::NameOfListener => {
+                write!(f, "a listener takes `tls` without a name: its certificate has the names")
+            }
+            Cause::NotAProtocol => {
+                write!(f, "`{word}` is no protocol of 1 to 255 bytes, as h2 or http/1.1")
+            }
+            Cause::NotAName => write!(f, "`{word}` is no host name and no address"),
+            Cause::File(fault) => write!(f, "`{word}`: {fault}"),
         }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreadable(errno) => {
+                return write!(f, "{}", std::io::Error::from_raw_os_error(*errno));
+            }
+            Self::TooLong => "the file is longer than 1 MiB",
+            Self::NotPem => "what it holds is no PEM, or is cut",
+            Self::NoCertificate => "it holds no certificate in PEM (-----BEGIN CERTIFICATE-----)",
+            Self::NoKey => {
+                "it holds no private key in PEM (-----BEGIN PRIVATE KEY-----); one that is encrypted \
+                 is not taken"
+            }
+            Self::BadCertificate => "a certificate in it is malformed",
+            Self::BadKey => "the key in it is malformed, or of a kind that is not taken",
+            Self::NotItsKey => "it is not the key of the certificate beside it",
+        })
     }
 }

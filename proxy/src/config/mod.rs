@@ -1,16 +1,20 @@
 //! What the configuration file says, in tables of a fixed size, so that reading it anew while serving
-//! allocates nothing. One line is one statement; `parse` tells of a mistake by its line and cause.
+//! allocates nothing, where it says nothing of TLS. One line is one statement; `parse` tells of a mistake by its line and cause.
 
 mod line;
 mod mistake;
+mod tls;
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::sync::Arc;
 
 use heapless::{String, Vec};
 
 use line::Line;
-pub use mistake::{Cause, Mistake};
+pub use mistake::{Cause, Fault, Mistake};
+pub use tls::Terms;
+use tls::Words;
 
 /// Listeners, groups and servers that a configuration may have.
 pub const LISTENERS: usize = 8;
@@ -42,16 +46,18 @@ pub enum ProxyOut {
     V2,
 }
 
-/// `listen NAME ADDR to GROUP [proxy-in]`
+/// `listen NAME ADDR to GROUP [proxy-in] [tls ..]`
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listen {
     pub name: Name,
     pub addr: SocketAddr,
     pub group: usize,
     pub proxy_in: bool,
+    pub tls: Option<Arc<Terms>>,
 }
 
-/// `group NAME [balance=..] [check=..] [rise=N] [fall=N] [wait=..] [retries=N] [proxy-out=..]`
+/// `group NAME [balance=..] [check=..] [rise=N] [fall=N] [wait=..] [retries=N] [proxy-out=..]
+/// [tls=NAME ..]`
 #[derive(Clone, Debug)]
 pub struct Group {
     pub name: Name,
@@ -66,6 +72,7 @@ pub struct Group {
     /// Servers that are tried after the first.
     pub retries: u32,
     pub proxy_out: ProxyOut,
+    pub tls: Option<Arc<Terms>>,
 }
 
 /// `server GROUP ADDR [max=N]`
@@ -180,13 +187,15 @@ impl Config {
             return Err(line.mistake(Cause::UnknownOption, to));
         }
         let group = self.group_named(line)?;
-        let mut listen = Listen { name, addr, group, proxy_in: false };
+        let mut listen = Listen { name, addr, group, proxy_in: false, tls: None };
+        let mut tls = Words::default();
         while let Some(word) = line.words.next() {
             match word {
                 "proxy-in" => listen.proxy_in = true,
-                other => return Err(line.mistake(Cause::UnknownOption, other)),
+                other => tls.take(line, other)?,
             }
         }
+        listen.tls = tls.of_listener(line)?.map(Arc::new);
         let full = Cause::TooMany("listeners", LISTENERS);
         self.listeners.push(listen).map_err(|_| line.mistake(full, ""))
     }
@@ -205,7 +214,9 @@ impl Config {
             wait: Duration::from_secs(5),
             retries: 2,
             proxy_out: ProxyOut::Off,
+            tls: None,
         };
+        let mut tls = Words::default();
         while let Some(word) = line.words.next() {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
             match key {
@@ -230,9 +241,10 @@ impl Config {
                         other => return Err(line.mistake(Cause::NotAHeader, other)),
                     }
                 }
-                _ => return Err(line.mistake(Cause::UnknownOption, word)),
+                _ => tls.take(line, word)?,
             }
         }
+        group.tls = tls.of_group(line)?.map(Arc::new);
         let full = Cause::TooMany("groups", GROUPS);
         self.groups.push(group).map_err(|_| line.mistake(full, ""))
     }
@@ -272,6 +284,12 @@ impl Config {
         Ok(())
     }
 
+    /// What is said of TLS, on listeners and groups.
+    pub fn terms(&self) -> impl Iterator<Item = &Terms> {
+        let listeners = self.listeners.iter().filter_map(|listen| listen.tls.as_deref());
+        listeners.chain(self.groups.iter().filter_map(|group| group.tls.as_deref()))
+    }
+
     /// Whether this one may follow `old` while it runs.
     pub fn follows(&self, old: &Self) -> Result<()> {
         let whole = Line::whole();
@@ -284,6 +302,7 @@ impl Config {
                     new.name == old_one.name
                         && new.addr == old_one.addr
                         && new.proxy_in == old_one.proxy_in
+                        && new.tls.is_some() == old_one.tls.is_some()
                         && groups(self, nth) == groups(old, nth)
                 },
             );

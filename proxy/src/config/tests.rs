@@ -68,7 +68,7 @@ fn a_mistake_at_each_place_names_its_line_and_cause() {
         (9, "listen web 127.0.0.1:8080 to", "line 9: a group is missing after `to`"),
         (9, "listen web 127.0.0.1:8080 to gone", "line 9: there is no group `gone`"),
         (9, "listen web 127.0.0.1:99999 to app", "line 9: `127.0.0.1:99999` is no address"),
-        (9, "listen web 127.0.0.1:1 to app tls", "line 9: unknown option `tls`"),
+        (9, "listen web 127.0.0.1:1 to app ssl", "line 9: unknown option `ssl`"),
         (10, "listen web 127.0.0.1:1 to db", "line 10: `web` is there already"),
         (10, "listen pg 127.0.0.1:8080 to db", "line 10: `127.0.0.1:8080` is there already"),
         (10, "listen pg 127.0.0.1:9100 to db", "line 10: `127.0.0.1:9100` is there already"),
@@ -84,6 +84,42 @@ fn a_mistake_at_each_place_names_its_line_and_cause() {
     ] {
         let told = told(line, text);
         assert!(told.starts_with(cause), "`{text}` is told as: {told}");
+    }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_mistake_in_what_is_said_of_tls_names_its_line_and_cause() {
+    for (line, text, cause) in [
+        (7, "group app tls", "line 7: `=NAME`, whom the servers' certificates name, is missing"),
+        (7, "group app tls=", "line 7: a name is missing after `tls=`"),
+        (7, "group app tls=a", "line 7: `ca=FILE`, whom to trust, is missing after `tls`"),
+        (7, "group app tls=a ca=", "line 7: a file is missing after `ca=`"),
+        (7, "group app tls=a ca=b tls=c", "line 7: `tls` is there already"),
+        (7, "group app tls=a ca=b cert=c", "line 7: `cert=` is of no use without `key=FILE`"),
+        (7, "group app ca=b", "line 7: `ca=` is of no use without `tls=NAME`"),
+        (7, "group app tls=a ca=b alpn=c,", "line 7: `` is no protocol"),
+        (9, "listen web 127.0.0.1:1 to app tls", "line 9: `cert=FILE key=FILE` is missing"),
+        (9, "listen web 127.0.0.1:1 to app tls=a", "line 9: a listener takes `tls` without a name"),
+        (9, "listen web 127.0.0.1:1 to app tls key=a", "line 9: `key=` is of no use without"),
+        (9, "listen web 127.0.0.1:1 to app cert=a", "line 9: `cert=` is of no use without `tls`"),
+        (9, "listen web 127.0.0.1:1 to app tls pem=a", "line 9: unknown option `pem=a`"),
+        (11, "server app 10.0.0.1:80 tls=a", "line 11: unknown option `tls=a`"),
+    ] {
+        let told = told(line, text);
+        assert!(told.starts_with(cause), "`{text}` is told as: {told}");
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn without_tls_what_is_said_of_it_is_a_mistake() {
+    for (line, text) in
+        [(7, "group app tls=a ca=b"), (9, "listen web 127.0.0.1:1 to app tls cert=a key=b")]
+    {
+        let told = told(line, text);
+        assert!(told.starts_with(&format!("line {line}: `tls")), "`{text}` is told as: {told}");
+        assert!(told.ends_with("build it with `--features tls`"), "`{text}` is told as: {told}");
     }
 }
 

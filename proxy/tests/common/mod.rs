@@ -1,6 +1,9 @@
 //! What the proxy's tests share: the program with its configuration, and servers behind it.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+#[cfg(feature = "tls")]
+pub mod tls;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
