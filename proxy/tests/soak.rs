@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "tls")]
+use common::refused;
 use common::{HANG, Proxy, Server, config, patient, reset};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -119,21 +121,22 @@ fn talk(addr: SocketAddr, random: &mut Random, seen: &Seen) {
     }
 }
 
-#[test]
-fn random_kills_lose_no_byte_and_leave_nothing_held() {
-    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+/// Three servers, each of which dies now and then.
+fn moody_servers() -> [Server; 3] {
     let seeds = std::sync::Arc::new(AtomicU64::new(1));
-    let moody_server = || {
+    [(); 3].map(|()| {
         let seeds = seeds.clone();
-        Server::serving(any, move |conn| {
+        Server::serving("127.0.0.1:0".parse().expect("an address"), move |conn| {
             let seed = seeds.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed) | 1;
             moody(conn, Random(seed));
         })
-    };
-    let servers = [moody_server(), moody_server(), moody_server()];
+    })
+}
+
+/// Talks with many clients at once, while the configuration changes: `next` makes another, of the
+/// servers that stay.
+fn soak(proxy: Proxy, servers: &[Server; 3], next: impl Fn(&[SocketAddr]) -> String) {
     let addrs = servers.each_ref().map(|server| server.addr);
-    let settings = "balance=least check=200ms";
-    let proxy = Proxy::start(&config(settings, &addrs));
     let addr = proxy.addr("web");
     let seen = Seen::default();
     let stop = AtomicBool::new(false);
@@ -155,7 +158,7 @@ fn random_kills_lose_no_byte_and_leave_nothing_held() {
             let some = [addrs[keep], addrs[(keep + 1) % 3]];
             let few = if random.below(2) == 0 { &some[..] } else { &addrs[..] };
             // Port 0 was asked for, and is what the file says still.
-            proxy.reload(&config(settings, few));
+            proxy.reload(&next(few));
             assert_eq!(proxy.line(), "reloaded");
             thread::sleep(Duration::from_millis(300));
         }
@@ -172,6 +175,51 @@ fn random_kills_lose_no_byte_and_leave_nothing_held() {
     // The page's own two or three.
     proxy.until("kio_buffers_in_use", |n| n <= 3);
     proxy.stop();
+}
+
+#[test]
+fn random_kills_lose_no_byte_and_leave_nothing_held() {
+    let servers = moody_servers();
+    let next = |addrs: &[SocketAddr]| config("balance=least check=200ms", addrs);
+    let proxy = Proxy::start(&next(&servers.each_ref().map(|server| server.addr)));
+    soak(proxy, &servers, next);
+}
+
+/// Each connection goes through the proxy three times, by each pairing there is: from plain to TLS, from
+/// TLS to TLS, and from TLS to plain. Certificates change under all that.
+#[cfg(feature = "tls")]
+#[test]
+fn random_kills_under_tls_lose_no_byte_and_leave_nothing_held() {
+    use common::tls::Folder;
+    use kio_tests::tls::{Authority, NAME};
+
+    let servers = moody_servers();
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let own = folder.own("own", &authority.issue(NAME));
+    let to_tls = format!("tls={NAME} {}", folder.ca("own", &authority));
+    let text = |addrs: &[SocketAddr], middle: SocketAddr, inner: SocketAddr| {
+        let servers = addrs.iter().map(|addr| format!("server app {addr}\n"));
+        format!(
+            "metrics 127.0.0.2:0\nconnect-timeout 5s\n\
+             group first {to_tls}\ngroup second {to_tls} balance=client\n\
+             group app balance=least check=200ms\n\
+             listen web 127.0.0.1:0 to first\n\
+             listen middle 127.0.0.3:0 to second tls {own}\n\
+             listen inner 127.0.0.4:0 to app tls {own}\n\
+             server first {middle}\nserver second {inner}\n{}",
+            servers.collect::<String>()
+        )
+    };
+    let addrs = servers.each_ref().map(|server| server.addr);
+    // Where it listens is not known before.
+    let proxy = Proxy::start(&text(&addrs, refused(), refused()));
+    let (middle, inner) = (proxy.addr("middle"), proxy.addr("inner"));
+    proxy.reload(&text(&addrs, middle, inner));
+    assert_eq!(proxy.line(), "reloaded");
+    soak(proxy, &servers, |addrs| {
+        folder.own("own", &authority.issue(NAME));
+        text(addrs, middle, inner)
+    });
 }
 
 #[test]
