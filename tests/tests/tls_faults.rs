@@ -11,7 +11,8 @@ use kio::net::ConnectOptions;
 use kio::tls::{Common, DataPath, Mode, Refused, TlsAcceptor, TlsConnector, TlsError, TlsStream};
 use kio::{Core, Error, Worker};
 use kio_tests::tls::{
-    Authority, Choice, Forger, NAME, SUITES, Stage, VERSIONS, modes, read_out, tls_client,
+    Authority, Choice, Forger, NAME, SUITES, Stage, VERSIONS, assert_by_kernel, kernel_rekeys,
+    kernel_sessions, modes, read_out, tls_client,
 };
 use kio_tests::{client, pattern, poll_then_drop, scaled, yield_now};
 use rustls::pki_types::ServerName;
@@ -393,6 +394,7 @@ fn key_updates_change_the_keys_where_they_can_be() {
     for mode in modes() {
         let site = Site::version(&TLS13);
         let config = site.client.clone();
+        let before = kernel_rekeys();
         let (got, served) = Net::serve(
             site.acceptor(mode),
             1,
@@ -427,6 +429,9 @@ fn key_updates_change_the_keys_where_they_can_be() {
         if mode == Mode::Off || kio::tls::support().rekey {
             assert_eq!(served, [Ok(())], "{mode:?}");
             assert_eq!(got, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], "{mode:?}");
+            let rekeys = if mode == Mode::Require { 9 } else { 0 };
+            let after = kernel_rekeys();
+            assert!(after[1] >= before[1] + rekeys, "by the kernel: {before:?}, {after:?}");
         } else {
             println!("skipped: key updates by the kernel, which cannot");
             assert_eq!(served, [Err(Error::Tls(TlsError::NoKeyUpdate))]);
@@ -474,11 +479,13 @@ fn connect(
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("it is bound");
     let server = thread::spawn(move || server(listener.accept().expect("a client").0));
+    let before = kernel_sessions();
     let result = Net::on_worker(async move |worker: Worker<Net>| {
         let tcp = worker.connect_with(addr, ConnectOptions::new().real_fd()).await?;
         then(connector.connect(name, tcp).await?).await
     });
     server.join().expect("the server ends well");
+    assert_by_kernel(before, u64::from(result == Ok(DataPath::Kernel)));
     result
 }
 

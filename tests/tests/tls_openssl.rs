@@ -11,7 +11,10 @@ use std::time::Duration;
 use kio::net::ConnectOptions;
 use kio::tls::{DataPath, Mode, TlsAcceptor, TlsConnector, TlsError, TlsStream};
 use kio::{Core, Worker};
-use kio_tests::tls::{Authority, Choice, Identity, NAME, VERSIONS, modes};
+use kio_tests::tls::{
+    Authority, Choice, Identity, NAME, VERSIONS, assert_by_kernel, kernel_rekeys, kernel_sessions,
+    modes,
+};
 use rustls::ProtocolVersion;
 
 struct App {
@@ -202,6 +205,7 @@ fn s_client_is_echoed_resumes_and_shows_its_certificate() {
             let pool = Server::start_when_free(acceptor).expect("a free port");
             let addr = pool.local_addr().expect("it listens");
             let session = folder.file("session.pem");
+            let before = kernel_sessions();
             for (option, how) in [("-sess_out", "New, "), ("-sess_in", "Reused, ")] {
                 let mut command = Openssl::client(addr, &root, version.version);
                 command.arg(option).arg(&session);
@@ -216,6 +220,7 @@ fn s_client_is_echoed_resumes_and_shows_its_certificate() {
                 assert!(heard.contains("Verification: OK"), "{heard}");
                 assert!(heard.contains(how), "{how} {mode:?} {version:?} {known}: {heard}");
             }
+            assert_by_kernel(before, if mode == Mode::Require { 2 } else { 0 });
             pool.stop();
             pool.join().expect("a clean end");
         }
@@ -237,6 +242,7 @@ fn s_client_changes_its_keys() {
         let pool = Server::start_when_free(acceptor).expect("a free port");
         let addr = pool.local_addr().expect("it listens");
         let command = Openssl::client(addr, &root, ProtocolVersion::TLSv1_3);
+        let (before, rekeys) = (kernel_sessions(), kernel_rekeys());
         let mut client = Openssl::start(&command);
         client.say("first\n");
         assert!(client.hears("first"), "{}", client.heard);
@@ -257,6 +263,14 @@ fn s_client_changes_its_keys() {
             }
         }
         client.ends();
+        if mode == Mode::Require {
+            assert_by_kernel(before, 1);
+            // Three of theirs, and two that they wanted of ours.
+            let expected = if kio::tls::support().rekey { [2, 3] } else { [0; 2] };
+            for ((before, after), n) in rekeys.into_iter().zip(kernel_rekeys()).zip(expected) {
+                assert!(after >= before + n, "new keys in the kernel: {before}, {after}");
+            }
+        }
         pool.stop();
         pool.join().expect("a clean end");
     }
@@ -299,6 +313,7 @@ fn s_server_answers_and_changes_its_keys() {
             server.say("Q\n");
             server.ends();
         });
+        let before = kernel_sessions();
         let path = pool.on(0, async move |worker: Worker<Client>| {
             let tcp = worker.connect_with(addr, ConnectOptions::new().real_fd()).await?;
             let mut conn = connector.connect(NAME, tcp).await?;
@@ -316,6 +331,7 @@ fn s_server_answers_and_changes_its_keys() {
         talk.join().expect("s_server is content");
         let path = path.expect("the body ends").expect("no error");
         assert_eq!(path == DataPath::Kernel, mode == Mode::Require);
+        assert_by_kernel(before, u64::from(mode == Mode::Require));
         pool.stop();
         pool.join().expect("a clean end");
     }
@@ -336,6 +352,7 @@ fn curl_gets_a_page() {
         let addr = pool.local_addr().expect("it listens");
         let port = addr.port();
         let url = format!("https://{NAME}:{port}/");
+        let before = kernel_sessions();
         let output = Command::new("curl")
             .args([
                 "-sS",
@@ -349,6 +366,7 @@ fn curl_gets_a_page() {
             .output()
             .expect("it is installed");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "hello\nhello\n", "{output:?}");
+        assert_by_kernel(before, u64::from(mode == Mode::Require));
         pool.stop();
         pool.join().expect("a clean end");
     }
