@@ -136,6 +136,12 @@ impl BufMut {
         }
     }
 
+    /// Leaves the first `n` bytes of an empty buffer free.
+    pub(crate) fn begin_at(&mut self, n: usize) {
+        let at = (n as u32).min(self.store.size());
+        (self.start, self.end) = (at, at);
+    }
+
     /// Moves what is left to the buffer's begin, so that all its room is at the end. Copies
     /// `len()` bytes where anything was consumed.
     pub fn compact(&mut self) {

@@ -6,7 +6,7 @@ use core::pin::pin;
 use core::task::Poll;
 
 use super::File;
-use crate::buf::Buf;
+use crate::buf::{Buf, BufMut};
 use crate::error::Result;
 use crate::net::SendHalf;
 
@@ -26,14 +26,15 @@ impl File {
     /// sending; a part may have been sent then.
     pub async fn send_to(&self, to: &mut impl SendHalf, range: Range<u64>) -> Result<u64> {
         let (mut at, end) = (range.start, range.end);
-        let mut group = self.read_group(at, end).await?;
+        let room = to.record_room();
+        let mut group = self.read_group(at, end, room).await?;
         while !group.is_empty() {
             let bytes: u64 = group.iter().map(|buf| buf.len() as u64).sum();
             at += bytes;
             for buf in group {
                 to.push(buf).await?;
             }
-            let mut next = pin!(self.read_group(at, end));
+            let mut next = pin!(self.read_group(at, end, room));
             let mut sent = pin!(to.flush());
             let (mut read, mut flushed) = (None, None);
             poll_fn(|cx| {
@@ -56,8 +57,9 @@ impl File {
         Ok(at - range.start)
     }
 
-    /// Reads the next bytes up to `end`, into as many buffers as there are, up to a group.
-    async fn read_group(&self, at: u64, end: u64) -> Result<Group> {
+    /// Reads the next bytes up to `end`, into as many buffers as there are, up to a group. Each is left
+    /// `room`: a sender that wanted another buffer, while these are held, might wait for ever.
+    async fn read_group(&self, at: u64, end: u64, room: usize) -> Result<Group> {
         let left = end.saturating_sub(at);
         let mut group = Group::new();
         if left == 0 {
@@ -65,13 +67,13 @@ impl File {
         }
         let core = self.core();
         let mut bufs = heapless::Vec::<_, GROUP>::new();
-        let mut room = 0;
-        let first = core.buf().await?;
-        room += first.capacity() as u64;
+        let first = self.with_room(core.buf().await?, room);
+        let mut fits = first.spare() as u64;
         let _ = bufs.push(first);
-        while room < left && bufs.len() < GROUP {
+        while fits < left && bufs.len() < GROUP {
             let Some(buf) = core.try_buf() else { break };
-            room += buf.capacity() as u64;
+            let buf = self.with_room(buf, room);
+            fits += buf.spare() as u64;
             let _ = bufs.push(buf);
         }
         let read = self.read_many(bufs, at).await?;
@@ -85,5 +87,14 @@ impl File {
             }
         }
         Ok(group)
+    }
+
+    /// Keeps the begin of a buffer free, but where the file wants whole blocks.
+    fn with_room(&self, mut buf: BufMut, room: usize) -> BufMut {
+        let rest = buf.spare().saturating_sub(room);
+        if room > 0 && self.check_aligned(0, room, rest).is_ok() {
+            buf.begin_at(room);
+        }
+        buf
     }
 }

@@ -97,6 +97,13 @@ pub trait SendHalf {
     /// Flushes, then tells the peer that nothing more comes. Receiving goes on.
     async fn shutdown(&mut self) -> Result<()>;
 
+    /// Bytes that a buffer should have free beside what is pushed, so that no other is needed to
+    /// send it: what sealing adds.
+    #[doc(hidden)]
+    fn record_room(&self) -> usize {
+        0
+    }
+
     /// As `recv_socket`, to send to.
     #[doc(hidden)]
     fn send_socket(&self) -> Option<SocketRef> {

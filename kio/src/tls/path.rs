@@ -1,7 +1,7 @@
 //! Which way a connection's data goes: one name for what both ways do.
 
 use super::kernel::Kernel;
-use super::user::User;
+use super::user::{OVERHEAD, User};
 use crate::buf::{Buf, BufMut};
 use crate::error::{Error, Result};
 use crate::net::{Out, Socket};
@@ -69,6 +69,14 @@ impl Path {
             },
         };
         last_words(socket, pushed).await
+    }
+
+    /// Bytes that a buffer should have free beside what is pushed, so that its record fits.
+    pub(super) fn room(&self) -> usize {
+        match self {
+            Self::User(_) => OVERHEAD,
+            Self::Kernel(_) => 0,
+        }
     }
 
     pub(super) fn try_push(&self, socket: Socket, out: Out) -> core::result::Result<(), Out> {

@@ -243,6 +243,10 @@ macro_rules! sends {
             async fn shutdown(&mut self) -> Result<()> {
                 self.shutdown().await
             }
+
+            fn record_room(&self) -> usize {
+                self.shared.path.room()
+            }
         }
     };
 }

@@ -2,13 +2,15 @@
 //! kernel that did not do the records where it was to.
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use kio::__private::{Pool, start, start_when_free};
-use kio::net::ListenOptions;
-use kio::tls::{DataPath, Mode, Reason, TlsAcceptor, TlsStream};
+use kio::net::{ConnectOptions, ListenOptions};
+use kio::tls::{DataPath, Mode, Reason, TlsAcceptor, TlsConnector, TlsStream};
 use kio::{Error, StartError, Worker};
+
+use super::{Authority, Choice, NAME, VERSIONS};
 
 /// What any pool without a state can run.
 pub trait Stage: Pool<State = ()> {
@@ -55,6 +57,41 @@ pub trait Stage: Pool<State = ()> {
         });
         assert_by_kernel(before, by_kernel);
         (client.join().expect("the client ends well"), served)
+    }
+
+    /// Runs `body` with the two ends of a connection, the client's first, by each data path and in
+    /// each version.
+    fn with_pairs<F>(body: F)
+    where
+        F: AsyncFnOnce(Worker<Self>, TlsStream, TlsStream) + Clone + Send + 'static,
+    {
+        let authority = Authority::new();
+        let identity = authority.issue(NAME);
+        for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
+            println!("{mode:?} {:?}", version.version);
+            let choice = Choice::version(version);
+            let acceptor = TlsAcceptor::new(Arc::new(choice.server(&identity)), mode);
+            let connector = TlsConnector::new(Arc::new(choice.client(&authority)), mode);
+            let (acceptor, connector) = (acceptor.expect("a mode"), connector.expect("a mode"));
+            let (before, body) = (kernel_sessions(), body.clone());
+            Self::on_worker(async move |worker: Worker<Self>| {
+                let options = ListenOptions::new().real_fds();
+                let listening = worker.listen_with("127.0.0.1:0", options).await;
+                let mut listener = listening.expect("a free port");
+                let addr = listener.local_addr().expect("it listens");
+                let near = async {
+                    let options = ConnectOptions::new().real_fd();
+                    connector.connect(NAME, worker.connect_with(addr, options).await?).await
+                };
+                let far = async { acceptor.accept(listener.accept().await?).await };
+                let (near, far) = embassy_futures::join::join(near, far).await;
+                let (near, far) = (near.expect("it listens"), far.expect("a client"));
+                drop(listener);
+                assert_eq!([near.data_path(), far.data_path()], [path_of(mode); 2]);
+                body(worker, near, far).await;
+            });
+            assert_by_kernel(before, if mode == Mode::Require { 2 } else { 0 });
+        }
     }
 
     /// As `serve`, for one connection.

@@ -20,6 +20,7 @@ use crate::buf::{Buf, BufMut};
 use crate::error::Result;
 use crate::net::{Out, Socket};
 use rx::Rx;
+pub(super) use tx::OVERHEAD;
 use tx::{Need, Tx};
 
 /// A connection whose records rustls does.

@@ -8,8 +8,8 @@
 //!
 //! What is pushed in parts is staged together, so that small parts make one record. Sealing needs no
 //! further pool buffer that it would have to wait for: it goes behind the plaintext in its own buffer
-//! where there is room, else into a free one, else onto the heap, whereafter the plaintext's buffer
-//! is free. So senders that wait for buffers hold none.
+//! where there is room, else into a free one, else onto the heap and from there into the plaintext's
+//! buffer. So senders that wait for buffers hold none.
 
 use alloc::vec::Vec;
 
@@ -23,7 +23,7 @@ use crate::tls::session::Sealed;
 /// Plaintext of one record at most.
 const RECORD_MAX: usize = 16 * 1024;
 /// What a record adds to its plaintext, and a key update of rustls' that may go before it.
-const OVERHEAD: usize = 32 + 64;
+pub(in crate::tls) const OVERHEAD: usize = 32 + 64;
 /// Buffers smaller than this hold a small record all the same, by way of the heap.
 const CHUNK_MIN: usize = 64;
 
@@ -288,13 +288,45 @@ impl State {
             self.tx.sealed = Some(buf.freeze());
             return Ok(staged.without(len));
         }
+        match staged {
+            Staged::Whole(Out::Static(_)) => {
+                self.seal_on_heap(plain)?;
+                Ok(staged.without(len))
+            }
+            staged => self.seal_by_heap(socket, staged).map(|()| None),
+        }
+    }
+
+    /// Seals all of a buffer while none else is free: onto the heap, and back into its own buffer as
+    /// far as that goes. So nothing is held while what is too much waits for a buffer.
+    #[cold]
+    fn seal_by_heap(&mut self, socket: Socket, staged: Staged) -> Result<()> {
+        for part in staged.bytes().chunks(chunk(socket)) {
+            self.seal_on_heap(part)?;
+        }
+        let own = match staged {
+            Staged::Copied(buf) => Some(buf),
+            Staged::Whole(Out::Buf(buf)) => buf.try_mut().ok(),
+            Staged::Whole(Out::Static(_)) => None,
+        };
+        if let Some(mut buf) = own {
+            buf.clear();
+            let n = buf.put_some(&self.tx.control);
+            self.tx.control.drain(..n);
+            self.tx.sealed = Some(buf.freeze());
+        }
+        Ok(())
+    }
+
+    /// Seals a record behind what is on the heap already.
+    fn seal_on_heap(&mut self, plain: &[u8]) -> Result<()> {
         let end = self.tx.control.len();
-        self.tx.control.resize(end + len + OVERHEAD, 0);
+        self.tx.control.resize(end + plain.len() + OVERHEAD, 0);
         let sealed = self.session.seal(self.rx.unread(), plain, &mut self.tx.control[end..]);
         let n = if let Ok(Sealed::Bytes(n)) = sealed { n } else { 0 };
         self.tx.control.truncate(end + n);
         match sealed? {
-            Sealed::Bytes(_) => Ok(staged.without(len)),
+            Sealed::Bytes(_) => Ok(()),
             Sealed::TooSmall => Err(TlsError::Config.into()),
         }
     }
