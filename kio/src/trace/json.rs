@@ -2,10 +2,11 @@
 //! operation from SQE to CQE, and an arrow from a wake by a completion or a task to the poll that it
 //! brought about.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{Result, Write};
 
 use super::event::{Event, Kind};
+use crate::metrics::Op;
 
 /// The process that the tracks are of, in the viewer.
 const PROCESS: u32 = 1;
@@ -83,7 +84,8 @@ struct Track {
     worker: u32,
     /// The slice that is open, `taking`, a poll or `enter`; they do not nest, but for polls in a take.
     open: std::vec::Vec<Kind>,
-    ops: BTreeSet<u64>,
+    /// Operations in the kernel, by what they were called when they were submitted.
+    ops: BTreeMap<u64, &'static str>,
     /// Wakes that no poll has answered: task, and the arrow's number.
     wakes: BTreeMap<u32, u64>,
     arrows: u64,
@@ -137,11 +139,17 @@ impl Track {
                         out.event("E", worker, "", ns, "")?;
                     }
                 }
-                // A cancel has the number of what it cancels.
-                Kind::Submit if !self.ops.insert(id) => out.event("n", worker, name, ns, &op)?,
-                Kind::Submit => out.event("b", worker, name, ns, &op)?,
-                Kind::Complete if !self.ops.contains(&id) => {}
+                Kind::Submit => match self.ops.contains_key(&id) {
+                    // A cancel has the number of what it cancels, whose begin may be overwritten.
+                    true => out.event("n", worker, name, ns, &op)?,
+                    false if name == Op::name(Op::Cancel as u8) => {}
+                    false => {
+                        self.ops.insert(id, name);
+                        out.event("b", worker, name, ns, &op)?;
+                    }
+                },
                 Kind::Complete => {
+                    let Some(&name) = self.ops.get(&id) else { continue };
                     let args = format!("{op},\"args\":{{\"result\":{result}}}");
                     out.event("n", worker, name, ns, &args)?;
                     if !more {

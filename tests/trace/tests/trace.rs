@@ -149,17 +149,23 @@ fn file_operations_and_spawned_tasks_have_their_names() {
     pool.join().unwrap();
 }
 
-#[test]
-fn the_json_is_whole_and_its_slices_and_operations_are_balanced() {
-    let pool = Traced::start_when_free().unwrap();
-    echoed(&pool);
+/// What is in a trace's JSON that a viewer takes.
+struct Shown {
+    names: Vec<String>,
+    /// The slices that have not ended, a track.
+    open: BTreeMap<u64, Vec<f64>>,
+    /// Operations that have ended.
+    ended: usize,
+}
+
+/// Reads the JSON as strictly as Perfetto's importer.
+fn shown(pool: &Handle<Traced>) -> Shown {
     let mut json = Vec::new();
     pool.write_trace(&mut json).unwrap();
     let json: Value = serde_json::from_slice(&json).expect("it is JSON");
     let events = json["traceEvents"].as_array().expect("a list");
-    let mut names = Vec::new();
-    let (mut slices, mut ops) = (BTreeMap::<u64, Vec<f64>>::new(), BTreeMap::new());
-    let (mut arrows, mut ended, mut last) = (BTreeMap::new(), 0, BTreeMap::new());
+    let mut shown = Shown { names: Vec::new(), open: BTreeMap::new(), ended: 0 };
+    let (mut ops, mut arrows, mut last) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for event in events {
         let track = event["tid"].as_u64().expect("a track");
         let (phase, name) = (event["ph"].as_str().unwrap(), event["name"].as_str());
@@ -167,14 +173,14 @@ fn the_json_is_whole_and_its_slices_and_operations_are_balanced() {
         // By a name an end would be looked for; the others are shown by theirs.
         assert_eq!(name.is_none(), phase == "E", "{event}");
         if phase == "M" {
-            names.push(event["args"]["name"].as_str().unwrap());
+            shown.names.push(event["args"]["name"].as_str().unwrap().into());
             continue;
         }
         let ts = event["ts"].as_f64().expect("a time, in microseconds");
         let before = last.insert(track, ts).unwrap_or(0.0);
         assert!(ts >= before, "a track goes forward: {event}");
         let id = || (event["cat"].as_str().expect("a category"), event["id"].to_string());
-        let open = slices.entry(track).or_default();
+        let open = shown.open.entry(track).or_default();
         match phase {
             "B" => open.push(ts),
             "E" => assert!(ts >= open.pop().expect("a slice that began")),
@@ -183,7 +189,7 @@ fn the_json_is_whole_and_its_slices_and_operations_are_balanced() {
             "n" => assert!(ops.contains_key(&id()), "{event}"),
             "e" => {
                 assert_eq!(ops.remove(&id()), Some(name), "{event}");
-                ended += 1;
+                shown.ended += 1;
             }
             "s" => assert!(arrows.insert(id(), ts).is_none() && !open.is_empty(), "{event}"),
             "f" => {
@@ -194,9 +200,17 @@ fn the_json_is_whole_and_its_slices_and_operations_are_balanced() {
             _ => panic!("{event}"),
         }
     }
+    shown
+}
+
+#[test]
+fn the_json_is_whole_and_its_slices_and_operations_are_balanced() {
+    let pool = Traced::start_when_free().unwrap();
+    echoed(&pool);
+    let Shown { names, open, ended } = shown(&pool);
     assert_eq!(names, ["Traced", "worker 0", "worker 1"]);
     // At most the sleep that each worker is in, and the receive, the accepts that are armed.
-    assert!(slices.values().all(|open| open.len() <= 1), "{slices:?}");
+    assert!(open.values().all(|open| open.len() <= 1), "{open:?}");
     assert!(ended >= 2, "accept, send");
     pool.stop();
     pool.join().unwrap();
@@ -222,6 +236,8 @@ fn a_trace_read_under_load_is_in_order_and_bounded() {
             }
         }
     });
+    // What the oldest events began is overwritten: no end may be without its begin.
+    assert!(shown(&pool).ended > 0);
     pool.stop();
     pool.join().unwrap();
     // A new run begins with nothing.
