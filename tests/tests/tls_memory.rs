@@ -94,6 +94,18 @@ async fn take(conn: &mut TlsStream, mut len: usize) -> kio::Result<()> {
     Ok(())
 }
 
+/// Takes records, and answers each when it is whole.
+async fn take_alone(conn: &mut TlsStream, records: usize, len: usize) -> kio::Result<()> {
+    for _ in 0..records {
+        let mut got = 0;
+        while got < len {
+            got += conn.recv_idle().await?.expect("bytes").len();
+        }
+        conn.send("ok").await?;
+    }
+    Ok(())
+}
+
 fn ask(client: &mut Client, times: usize) {
     for _ in 0..times {
         client.write_all(b"hello").expect("the server reads");
@@ -121,6 +133,11 @@ fn after_the_handshake_the_kernels_path_allocates_nothing_and_rustls_once_a_reco
             for record in bulk.chunks(RECORD) {
                 client.write_all(record).expect("the server reads");
             }
+            // One at a time, each over two of the server's buffers.
+            for record in bulk.chunks(RECORD) {
+                client.write_all(record).expect("the server reads");
+                client.read_exact(&mut [0; 2]).expect("a reply");
+            }
             let mut back = vec![0; bulk.len()];
             client.read_exact(&mut back).expect("as much");
             assert!(back == bulk);
@@ -136,22 +153,26 @@ fn after_the_handshake_the_kernels_path_allocates_nothing_and_rustls_once_a_reco
             done?;
             let (taken, done) = allocations(take(&mut conn, bulk.len())).await;
             done?;
+            let (alone, done) = allocations(take_alone(&mut conn, records, RECORD)).await;
+            done?;
             let (sent, done) = allocations(conn.send(bulk)).await;
             done?;
             conn.close().await?;
-            kio::Result::Ok([asked, taken, sent])
+            kio::Result::Ok([asked, taken, alone, sent])
         });
         let counts = counts.expect("no error");
         client.join().expect("the client ends well");
         println!("{mode:?} {version:?}: {counts:?} of {requests} requests, {records} records");
-        let [asked, taken, sent] = counts;
+        let [asked, taken, alone, sent] = counts;
         if mode == Mode::Require {
-            assert_eq!(counts, [0; 3], "{version:?}");
+            assert_eq!(counts, [0; 4], "{version:?}");
             continue;
         }
         // The heap's part of records that arrive in pieces is kept: it grows a few times.
         assert!(asked <= 2 * requests as u64, "{version:?}: {asked} for {requests} requests");
         assert!(taken <= records as u64 + 8, "{version:?}: {taken} for {records} records");
+        // And one for each reply; the room for records in two buffers goes to the worker and back.
+        assert!(alone <= 2 * records as u64 + 8, "{version:?}: {alone} for {records} records");
         // A buffer of 16 KiB holds a little less of plaintext.
         let most = bulk.len().div_ceil(16 * 1024 - 96) as u64;
         assert!(sent <= most, "{version:?}: {sent} for {most} records");

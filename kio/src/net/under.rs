@@ -1,6 +1,7 @@
 //! What a protocol above TCP does with a socket: the stream's own operations, by the handle that
 //! both halves share.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::recv::Recv;
@@ -9,6 +10,7 @@ use super::tcp::Socket;
 use crate::buf::Buf;
 use crate::error::Result;
 use crate::op::Out;
+use crate::worker::Parts;
 
 /// How often and when a send is looked at that nobody may wait for: the next turn of the worker most
 /// often sends it.
@@ -40,6 +42,18 @@ impl Socket {
     pub(crate) fn start_flush(self) {
         if let Ok(parts) = self.core.parts() {
             parts.io.start_flush(self.at);
+        }
+    }
+
+    /// Room on the heap to put a record together, which the worker keeps one of.
+    pub(crate) fn take_spare(self) -> Vec<u8> {
+        self.core.parts().map(Parts::take_spare).unwrap_or_default()
+    }
+
+    /// Gives such room to the next that wants it.
+    pub(crate) fn keep_spare(self, spare: Vec<u8>) {
+        if let Ok(parts) = self.core.parts() {
+            parts.keep_spare(spare);
         }
     }
 

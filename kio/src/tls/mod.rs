@@ -39,7 +39,8 @@
 //! Handshakes allocate: rustls does, and kio puts their records together on the heap, at most
 //! 128 KiB a handshake. In user space rustls then allocates each record once, in either direction;
 //! a record that arrives in two received buffers is put together on the heap too, where a connection
-//! keeps the room until it waits in `recv_idle` with nothing begun. All other data is in pool buffers:
+//! keeps the room until it waits in `recv_idle` with nothing begun, and then its worker: one, of 64 KiB
+//! at most, so that the next such record allocates nothing more. All other data is in pool buffers:
 //! received ones hold their plaintext in place, and sealing goes behind the plaintext in its own
 //! buffer where there is room. Buffers of a little more than 16 KiB hold a full record.
 //!

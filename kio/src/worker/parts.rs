@@ -41,7 +41,16 @@ pub struct Parts {
     /// Where relative paths begin: its text and how long that is.
     base: Table<Cell<u8>>,
     base_len: Cell<usize>,
+    /// Where TLS in user space puts a record together, while no connection has it. In a box, so that
+    /// a worker at rest is all zero.
+    #[cfg(feature = "tls")]
+    #[allow(clippy::box_collection, reason = "an empty Vec is not all zero, and no Box is")]
+    spare: Cell<Option<alloc::boxed::Box<alloc::vec::Vec<u8>>>>,
 }
+
+/// Most bytes that a worker keeps to put records together in.
+#[cfg(feature = "tls")]
+const SPARE_MAX: usize = 64 * 1024;
 
 /// The memory a worker takes over at start.
 pub(crate) struct CoreMemory {
@@ -79,6 +88,8 @@ impl Parts {
             temporaries: Cell::new(0),
             base: Table::new(),
             base_len: Cell::new(0),
+            #[cfg(feature = "tls")]
+            spare: Cell::new(None),
         }
     }
 
@@ -230,11 +241,33 @@ impl Parts {
         core::iter::once(buffers).chain(self.io.usage()).chain(tasks)
     }
 
+    /// Room to put a record together: what the last connection left, or none.
+    #[cfg(feature = "tls")]
+    pub(crate) fn take_spare(&self) -> alloc::vec::Vec<u8> {
+        let mut kept = self.spare.take();
+        let spare = kept.as_deref_mut().map(core::mem::take).unwrap_or_default();
+        self.spare.set(kept);
+        spare
+    }
+
+    /// Keeps such room for the next connection, the largest there was up to [`SPARE_MAX`].
+    #[cfg(feature = "tls")]
+    pub(crate) fn keep_spare(&self, mut spare: alloc::vec::Vec<u8>) {
+        spare.clear();
+        let mut kept = self.spare.take().unwrap_or_default();
+        if (kept.capacity()..=SPARE_MAX).contains(&spare.capacity()) {
+            *kept = spare;
+        }
+        self.spare.set(Some(kept));
+    }
+
     /// The thread is about to end: what can be asked of it only while it lives is kept.
     #[cfg(feature = "std")]
     pub(crate) fn leave_thread(&self) {
         let thread = self.tasks.thread.swap(0, Ordering::Relaxed);
         self.tasks.counters.cpu_ns.set(sys::cpu_time(thread).unwrap_or(0));
+        #[cfg(feature = "tls")]
+        drop(self.spare.take());
     }
 
     /// What is still held.

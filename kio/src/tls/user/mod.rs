@@ -3,7 +3,7 @@
 //! Ciphertext and plaintext are in pool buffers. A record that arrives whole within one received
 //! buffer is decrypted there, and its plaintext takes its place: no further buffer is needed. One
 //! that lies across two is put together on the heap, of which a connection then keeps as much as its
-//! largest record, until it waits between requests.
+//! largest record, until it waits between requests; then its worker keeps it for the next connection.
 //!
 //! Nothing here waits but in [`User::recv`], [`User::push`] and [`User::flush`], and no borrow is
 //! held while they do: what was begun lies in [`State`], so any of them can be given up anywhere.
@@ -57,7 +57,7 @@ impl User {
     /// See `RecvHalf::recv` and, with `idle`, `RecvHalf::recv_idle`.
     pub(super) async fn recv(&self, socket: Socket, idle: bool) -> Result<Option<Buf>> {
         loop {
-            let found = self.state.borrow_mut().find(idle)?;
+            let found = self.state.borrow_mut().find(socket, idle)?;
             match found {
                 Found::Data(buf) => return Ok(Some(buf)),
                 Found::End => return Ok(None),
@@ -76,7 +76,7 @@ impl User {
             };
             let (plain, answers) = {
                 let mut state = self.state.borrow_mut();
-                let plain = state.decrypt(raw);
+                let plain = state.decrypt(socket, raw);
                 (plain, state.answer(socket))
             };
             if answers {
@@ -92,7 +92,7 @@ impl User {
     pub(super) fn try_recv(&self, socket: Socket) -> Option<Buf> {
         loop {
             let mut state = self.state.try_borrow_mut().ok()?; // as in `end`
-            match state.find(false).ok()? {
+            match state.find(socket, false).ok()? {
                 Found::Data(buf) => return Some(buf),
                 Found::End => return None,
                 Found::NeedsBuffer => {
@@ -102,7 +102,7 @@ impl User {
                 }
                 Found::Nothing => {}
             }
-            let plain = state.decrypt(socket.try_recv()?);
+            let plain = state.decrypt(socket, socket.try_recv()?);
             let answers = state.answer(socket);
             drop(state);
             if answers {

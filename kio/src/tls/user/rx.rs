@@ -64,7 +64,7 @@ fn begin_record(unread: &mut Vec<u8>, begin: &[u8]) {
 
 impl State {
     /// What there is without receiving: data in order, then the end, then the failure.
-    pub(super) fn find(&mut self, idle: bool) -> Result<Found> {
+    pub(super) fn find(&mut self, socket: Socket, idle: bool) -> Result<Found> {
         if let Some(buf) = self.rx.ready.take() {
             return Ok(Found::Data(buf));
         }
@@ -78,15 +78,15 @@ impl State {
             return Err(failed.into());
         }
         if idle && self.rx.unread.is_empty() && self.rx.unread.capacity() > 0 {
-            self.rx.unread = Vec::new();
+            socket.keep_spare(core::mem::take(&mut self.rx.unread));
         }
         Ok(Found::Nothing)
     }
 
     /// Decrypts what arrived. The plaintext takes the buffer's place.
-    pub(super) fn decrypt(&mut self, raw: Buf) -> Option<Buf> {
+    pub(super) fn decrypt(&mut self, socket: Socket, raw: Buf) -> Option<Buf> {
         let mut buf = match raw.try_mut() {
-            Ok(buf) if self.rx.unread.is_empty() => return self.decrypt_in_place(buf),
+            Ok(buf) if self.rx.unread.is_empty() => return self.decrypt_in_place(socket, buf),
             Ok(buf) => buf,
             Err(raw) => {
                 self.rx.unread.extend_from_slice(&raw);
@@ -105,7 +105,7 @@ impl State {
         (!buf.is_empty()).then(|| buf.freeze())
     }
 
-    fn decrypt_in_place(&mut self, mut buf: BufMut) -> Option<Buf> {
+    fn decrypt_in_place(&mut self, socket: Socket, mut buf: BufMut) -> Option<Buf> {
         let mut written = 0;
         // A record is longer than its plaintext, so this is always behind what is read.
         let consumed = self.feed(&mut buf, |spilt, done, plain| {
@@ -115,6 +115,9 @@ impl State {
             spilt.extend_from_slice(&plain[n..]);
         });
         let mut unread = core::mem::take(&mut self.rx.unread);
+        if consumed < buf.len() && unread.capacity() == 0 {
+            unread = socket.take_spare();
+        }
         begin_record(&mut unread, &buf[consumed..]);
         self.keep(unread, 0);
         buf.truncate(written);
