@@ -3,12 +3,18 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use common::tls::{Folder, any, chain, client, echo, end, named, pem_of, serving};
-use common::{HANG, Proxy, Server, config, pattern, program, refused, tls};
+use common::{HANG, Proxy, Server, pattern, program, refused, tls};
 use kio_tests::tls::{Authority, Choice, Identity, NAME, tls_over};
+use rustls::StreamOwned;
+
+/// As others have it, with time for a handshake on the slowest machine.
+fn config(group: &str, servers: &[SocketAddr]) -> String {
+    common::config(group, servers).replace("300ms", "5s")
+}
 
 /// An authority, a certificate of it for [`NAME`], and the words for both.
 struct Names {
@@ -93,6 +99,37 @@ fn each_version_and_cipher_is_carried() {
         assert_eq!(tls::name(&mut conn), 'a');
         tls::exchanges(&mut conn, &pattern(100_000));
     }
+    proxy.stop();
+}
+
+/// Writes one byte at a time.
+struct Drops(TcpStream);
+
+impl Read for Drops {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(bytes)
+    }
+}
+
+impl Write for Drops {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(&bytes[..1])
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[test]
+fn records_in_segments_of_one_byte_go_through() {
+    let names = names();
+    let a = Server::named("a");
+    let proxy = Proxy::start(&names.listens(&config("", &[a.addr]), ""));
+    let client = tls_over(proxy.client("web"), &Arc::new(Choice::any().client(&names.authority)));
+    let mut client = StreamOwned::new(client.conn, Drops(client.sock));
+    assert_eq!(tls::name(&mut client), 'a');
+    tls::exchanges(&mut client, &pattern(3000));
     proxy.stop();
 }
 
@@ -242,7 +279,7 @@ fn a_server_of_another_name_or_authority_gets_no_client() {
         (others.issue(NAME), "no trusted authority issued it"),
     ] {
         let wrong = named("x", &identity);
-        let proxy = Proxy::start(&config(&names.group("check=100ms"), &[wrong.addr]));
+        let proxy = Proxy::start(&config(&names.group("check=1s fall=1"), &[wrong.addr]));
         proxy.says(told);
         let mut conn = proxy.client("web");
         assert!(common::ends(&mut conn));
@@ -269,7 +306,8 @@ fn servers_whose_handshakes_fail_are_passed_over() {
     let ends = Server::serving(any(), drop);
     let a = named("a", &names.identity);
     let servers = [wrong.addr, plain.addr, silent.addr, ends.addr, refused(), a.addr];
-    let proxy = Proxy::start(&config(&names.group("retries=6"), &servers));
+    let text = config(&names.group("retries=6"), &servers).replace("5s", "1s");
+    let proxy = Proxy::start(&text);
     for _ in 0..6 {
         assert_eq!(common::name(&mut proxy.client("web")), 'a');
     }
@@ -283,7 +321,7 @@ fn checks_shake_hands() {
     let names = names();
     // It connects, which would do without TLS.
     let plain = Server::named("p");
-    let proxy = Proxy::start(&config(&names.group("check=100ms fall=2 rise=1"), &[plain.addr]));
+    let proxy = Proxy::start(&config(&names.group("check=1s fall=1 rise=1"), &[plain.addr]));
     proxy.says("is down");
     let addr = plain.addr;
     drop(plain);

@@ -50,11 +50,15 @@ fn a_mistake_at_each_place_names_its_line_and_cause() {
         (3, "idle-timeout 5s more", "line 3: unknown option `more`"),
         (4, "header-timeout fast", "line 4: `fast` is no time"),
         (5, "window 0", "line 5: `0` is not within 1 to"),
+        (4, "header-timeout", "line 4: a time is missing after `header-timeout`"),
+        (5, "window", "line 5: a number is missing after `window`"),
         (5, "window many", "line 5: `many` is no number"),
         (6, "metrics here", "line 6: `here` is no address"),
         (6, "metrics localhost:80", "line 6: `localhost:80` is no address"),
         (7, "group", "line 7: a name is missing after `group`"),
         (7, "group app balance=best", "line 7: `best` is no balance"),
+        (6, "metrics", "line 6: an address is missing after `metrics`"),
+        (7, "group app check", "line 7: `` is no time"),
         (7, "group app check=often", "line 7: `often` is no time"),
         (7, "group app rise=0", "line 7: `0` is not within 1 to 100"),
         (7, "group app fall=x", "line 7: `x` is no number"),
@@ -64,6 +68,8 @@ fn a_mistake_at_each_place_names_its_line_and_cause() {
         (7, "group app colour=red", "line 7: unknown option `colour=red`"),
         (8, "group app", "line 8: `app` is there already"),
         (9, "listen web 127.0.0.1:8080", "line 9: `to GROUP` is missing after `127.0.0.1:8080`"),
+        (9, "listen web", "line 9: an address is missing after `web`"),
+        (9, "listen", "line 9: a name is missing after `listen`"),
         (9, "listen web 127.0.0.1:8080 app", "line 9: unknown option `app`"),
         (9, "listen web 127.0.0.1:8080 to", "line 9: a group is missing after `to`"),
         (9, "listen web 127.0.0.1:8080 to gone", "line 9: there is no group `gone`"),
@@ -137,6 +143,16 @@ fn a_file_of_anything_is_refused_and_nothing_else() {
     let many: std::string::String = (0..17).map(|n| format!("group g{n}\n")).collect();
     let mistake = Config::parse(many.as_bytes()).expect_err("it is wrong");
     assert_eq!((mistake.line, mistake.cause), (17, Cause::TooMany("groups", 16)));
+    for (what, most) in [("listeners", LISTENERS), ("servers", SERVERS)] {
+        let line = |n| match what {
+            "listeners" => format!("listen l{n} 127.0.0.1:{n} to a\n"),
+            _ => format!("server a 127.0.0.1:{n}\n"),
+        };
+        let many: std::string::String = (1..=most + 1).map(line).collect();
+        let text = "group a\n".to_string() + &many;
+        let mistake = Config::parse(text.as_bytes()).expect_err("it is wrong");
+        assert_eq!((mistake.line, mistake.cause), (most + 2, Cause::TooMany(what, most)));
+    }
     let mut random = 7u32;
     for _ in 0..2000 {
         let bytes: std::vec::Vec<u8> = GOOD

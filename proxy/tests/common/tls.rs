@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kio_tests::tls::{Authority, Choice, Client, Identity, tls_over};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 
 use super::{HANG, Server, patient};
 
+/// A plain TLS client over any connection.
+pub type Tls<S> = StreamOwned<ClientConnection, S>;
 pub type TlsServer = StreamOwned<ServerConnection, TcpStream>;
 
 /// A folder of certificates and keys, gone when dropped.
@@ -110,7 +112,7 @@ pub fn client(addr: SocketAddr, authority: &Authority) -> Client {
 }
 
 /// Sends bytes and reads them back, in turns; then ends in order and sees the same of the other side.
-pub fn exchanges(client: &mut Client, bytes: &[u8]) {
+pub fn exchanges<S: Read + Write>(client: &mut Tls<S>, bytes: &[u8]) {
     let mut back = vec![0; 48 << 10];
     for part in bytes.chunks(48 << 10) {
         client.write_all(part).expect("the proxy reads");
@@ -126,7 +128,7 @@ pub fn exchanges(client: &mut Client, bytes: &[u8]) {
 }
 
 /// What the server says first: its name, one letter.
-pub fn name(client: &mut Client) -> char {
+pub fn name<S: Read + Write>(client: &mut Tls<S>) -> char {
     let mut byte = [0];
     client.read_exact(&mut byte).expect("a server speaks");
     byte[0].into()
