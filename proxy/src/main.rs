@@ -1,4 +1,4 @@
-//! `kio-proxy`: a TCP proxy whose memory is what it declares.
+//! `kio-proxy`: a TCP proxy whose memory is what it declares; TLS alone takes from the heap besides.
 //!
 //! `kio-proxy FILE` serves what the file says; `--check` reads the file, prints the footprint and
 //! serves nothing. SIGHUP reads the file again; SIGTERM drains. See README.md.
