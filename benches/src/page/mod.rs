@@ -59,7 +59,7 @@ const FULL: Extent = Extent {
 /// Under two minutes: all cells, with wide intervals.
 const QUICK: Extent = Extent {
     name: "quick",
-    pace: Pace { rounds: 10, starts: 2, slice: Duration::from_millis(25) },
+    pace: Pace { rounds: 8, starts: 2, slice: Duration::from_millis(25) },
     idle: 2_000,
     counted: 20_000,
     mib: 128,
