@@ -176,7 +176,7 @@ fn both_sides_may_want_certificates() {
     drop(known);
     assert!(tls::ends(&mut with(None)));
     assert!(tls::ends(&mut with(Some(&others.issue(NAME)))));
-    assert_eq!(proxy.count("kio_proxy_failed_handshakes_total"), 2);
+    proxy.until("kio_proxy_failed_handshakes_total", |n| n == 2);
     assert_eq!(proxy.count("kio_proxy_server_connections_total"), 1);
     proxy.stop();
 }
@@ -217,8 +217,8 @@ fn headers_go_before_the_handshakes() {
         let mut conn = proxy.client("web");
         conn.write_all(b"PROXY TCP4 ::1 ::1 1 2\r\n").expect("the proxy reads");
         assert!(tls::ends(&mut tls_over(conn, &config)));
-        assert_eq!(proxy.count("kio_proxy_wrong_headers_total"), 2);
-        assert_eq!(proxy.count("kio_proxy_handshakes_total"), 4);
+        proxy.until("kio_proxy_wrong_headers_total", |n| n == 2);
+        proxy.until("kio_proxy_handshakes_total", |n| n == 4);
         proxy.stop();
     }
 }
@@ -244,7 +244,7 @@ fn who_speaks_no_tls_reaches_no_server() {
     let mut slow = [proxy.client("web"), proxy.client("web")];
     slow[0].write_all(&cut).expect("the proxy reads");
     assert!(slow.iter_mut().all(common::ends));
-    assert_eq!(proxy.count("kio_proxy_failed_handshakes_total"), 6);
+    proxy.until("kio_proxy_failed_handshakes_total", |n| n == 6);
     assert_eq!(proxy.count("kio_proxy_server_connections_total"), 0);
     // And who resets in the middle.
     let mut conn = proxy.client("web");
@@ -438,7 +438,7 @@ fn what_is_wrong_with_files_is_told_by_line_and_cause() {
         assert!(said.contains(&format!("line {line}: ")) && said.contains(cause), "{said}");
         assert_eq!(common::name(&mut proxy.client("more")), 'a');
     }
-    assert_eq!(proxy.count("kio_proxy_failed_reloads_total"), table.len() as u64);
+    proxy.until("kio_proxy_failed_reloads_total", |n| n == table.len() as u64);
     proxy.reload(&good.replace(&names.own, "").replace(" tls ", " "));
     proxy.says("cannot change while it runs");
     proxy.reload(&good);
