@@ -10,15 +10,15 @@ use crate::header::Ends;
 
 pub type TlsStream = TcpStream;
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Tls;
 
 pub type Shared = Tls;
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub enum Acceptor {}
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub enum Connector {}
 
 impl Tls {
