@@ -189,9 +189,10 @@ fn an_interval_ticks_at_its_rate_and_skips_what_it_missed() {
             assert_eq!(apart.as_nanos() % period.as_nanos(), 0);
             last = tick;
         }
+        let after = worker.now();
         worker.sleep(10 * period).await;
         let late = interval.tick().await;
-        assert!(late - last <= 2 * period, "the one that is due comes first");
+        assert!(late <= after + period, "the one that is due comes first");
         let next = interval.tick().await;
         assert!(next - late >= 8 * period, "the others were skipped");
         assert!(worker.now() >= next);
