@@ -45,6 +45,14 @@ impl Socket {
         }
     }
 
+    /// Tells that this poll computes for as long as hundreds of others: after a few such the worker
+    /// looks at the ring, so that what they send does not wait for all that is ready.
+    pub(crate) fn computes_long(self) {
+        if let Ok(parts) = self.core.parts() {
+            parts.tasks.heavy.set(parts.tasks.heavy.get().saturating_add(1));
+        }
+    }
+
     /// Room on the heap to put a record together, which the worker keeps one of.
     pub(crate) fn take_spare(self) -> Vec<u8> {
         self.core.parts().map(Parts::take_spare).unwrap_or_default()

@@ -29,6 +29,9 @@ pub(crate) struct Tasks {
     tail: Cell<Option<&'static Header>>,
     /// The task being polled.
     current: Cell<Option<&'static Header>>,
+    /// How many polls computed for long since the worker last looked at the ring for their sake.
+    #[cfg(feature = "tls")]
+    pub(crate) heavy: Cell<u8>,
     /// Whether spawning is refused, since the worker drops its tasks.
     pub(crate) closed: Cell<bool>,
     /// Who is told of failures.
@@ -64,6 +67,8 @@ impl Tasks {
             head: Cell::new(None),
             tail: Cell::new(None),
             current: Cell::new(None),
+            #[cfg(feature = "tls")]
+            heavy: Cell::new(0),
             closed: Cell::new(false),
             hook: Cell::new(None),
             remote: RemoteStack::new(),

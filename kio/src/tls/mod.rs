@@ -32,6 +32,8 @@
 //! - the kernel changes keys from Linux 6.14 on only; before, a peer that changes its own ends the
 //!   connection with [`TlsError::NoKeyUpdate`];
 //! - after a record that does not decrypt the close is a reset, which may overtake the alert;
+//! - records of no bytes end a connection in user space, after 32 in a row; the kernel swallows them
+//!   unseen, so bound the wait ([`TlsStream::set_recv_timeout`]);
 //! - the kernel's code for TLS is then open to what strangers send.
 //!
 //! # Memory

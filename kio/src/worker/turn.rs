@@ -12,6 +12,10 @@ use crate::trace::Kind;
 
 /// Tasks polled a turn, before the ring is looked at again: no task starves I/O.
 const POLLS_A_TURN: u32 = 256;
+/// As many, of those that computed for long. A look at the ring after each costs a handshake some five
+/// per cent of its CPU time.
+#[cfg(feature = "tls")]
+const HEAVY_A_TURN: u8 = 4;
 /// How long a stopped worker collects its last completions before it gives up. A time and not a
 /// number of turns: a turn cancels 64 operations and ends as few as 20, of which there may be 65,536.
 const LAST_SPAN: u64 = 5_000_000_000;
@@ -146,6 +150,11 @@ impl<'a> Loop<'a> {
         let mut polls = 0;
         while polls < most && self.parts.tasks.poll_next() {
             polls += 1;
+            #[cfg(feature = "tls")]
+            if self.parts.tasks.heavy.get() >= HEAVY_A_TURN {
+                self.parts.tasks.heavy.set(0);
+                break;
+            }
         }
         self.parts.tasks.counters.polls.add(polls.into());
         polls
