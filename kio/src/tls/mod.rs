@@ -32,8 +32,10 @@
 //! - the kernel changes keys from Linux 6.14 on only; before, a peer that changes its own ends the
 //!   connection with [`TlsError::NoKeyUpdate`];
 //! - after a record that does not decrypt the close is a reset, which may overtake the alert;
-//! - records of no bytes end a connection in user space, after 32 in a row; the kernel swallows them
-//!   unseen, so bound the wait ([`TlsStream::set_recv_timeout`]);
+//! - records of no bytes end a connection in user space, after 32 in a row. The kernel swallows them
+//!   unseen, and all that are there in one system call: a peer that sends them, over TLS 1.3, as fast as
+//!   they are opened holds the worker up for as long (seen on 6.12 and 7.3). Where strangers who may
+//!   want that can connect, use [`Mode::Off`];
 //! - the kernel's code for TLS is then open to what strangers send.
 //!
 //! # Memory
