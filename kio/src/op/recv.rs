@@ -129,7 +129,7 @@ impl Io {
             let relays = socket.relay.get() > 0;
             // One by one when most are held: as many as are fed at once are to find a buffer each.
             let window = match free + in_ring > held {
-                _ if relays && !self.has_starved() => self.relay_cap(socket, in_ring),
+                _ if relays => self.relay_cap(socket, in_ring),
                 true if !relays => self.window.get(),
                 _ => 1,
             };
@@ -398,7 +398,8 @@ impl Io {
         if !self.has_starved() {
             return;
         }
-        for turn in 0..self.bufs.in_ring() {
+        let (mut left, mut turn) = (self.bufs.in_ring(), 0);
+        while left > 0 {
             let lines = [self.starved.first(), self.thirsty.first()];
             let [first, other] = if turn % 2 == 0 { lines } else { [lines[1], lines[0]] };
             let Some(at) = first.or(other) else {
@@ -406,9 +407,13 @@ impl Io {
             };
             self.leave_starved(at);
             let socket = self.socket(at);
+            left -= self.share(socket, left);
+            turn += 1;
             self.arm(at, socket);
-            // While the pool stops, who waits between requests looks whether one is there.
-            socket.rx_waiter.wake(self.tasks());
+            if socket.relay_to.get() == 0 {
+                // While the pool stops, who waits between requests looks whether one is there.
+                socket.rx_waiter.wake(self.tasks());
+            }
         }
         if self.bufs.in_ring() == 0 {
             self.dry.set(self.dry.get().or(Some(self.now_ms.get())));

@@ -186,6 +186,28 @@ impl Io {
         room.min(in_ring / 2).max(1)
     }
 
+    /// How many of the ring's buffers the next of the line may fill. A relay's may be a window: it gives
+    /// them back at once, and few large bundles cost less than many small ones.
+    ///
+    /// What 50 busy streams on 512 buffers of 16 KiB showed (counts a GiB; by hand, with windows of 64:
+    /// 1,890 receives that brought something, 6,100 that found the ring dry, 1,880 sends): with windows
+    /// of 32, 3,130, 8,900 and 3,930. To let all wait in this line whenever the ring holds less than a
+    /// window spares the vain receives (430), but cuts the shares of the last small: 4,250 receives and
+    /// 4,130 sends, and more turns. Vain receives are cheap; what counts is bytes a send.
+    pub(super) fn share(&self, socket: &Socket, in_ring: u32) -> u32 {
+        if socket.relay.get() == 0 || !self.features.get().recv_cap {
+            return 1;
+        }
+        let held = match socket.relay_to.get() {
+            0 => 0,
+            to => self.socket(to - 1).outbox.len.get(),
+        };
+        let room = u32::from(socket.relay.get().saturating_sub(held));
+        let share = room.min(in_ring / 2).max(1);
+        socket.relay_room.set(share as u16);
+        share
+    }
+
     /// Stops receiving for a way whose other end takes nothing any more, and lets go of what came.
     pub(crate) fn give_up_intake(&self, at: u32) {
         self.leave_starved(at);

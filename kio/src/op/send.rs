@@ -287,8 +287,10 @@ impl Io {
         let place = self.entry_index(at, socket, 0);
         let buf = self.entry_bufs.at(place).replace(0);
         let head = outbox.head.get() + 1;
-        outbox.head.set(if head == self.outbox.get() { 0 } else { head });
         outbox.len.set(outbox.len.get() - 1);
+        // An empty one begins at its first entry, for the next send to be in one piece.
+        let wraps = head == self.outbox.get() || outbox.len.get() == 0;
+        outbox.head.set(if wraps { 0 } else { head });
         // Last: it may wake somebody, and so run code that looks at this outbox.
         if let Some(index) = buf.checked_sub(1) {
             self.bufs.release(index);
