@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use kio::Core;
 use kio::net::{ConnectOptions, TcpStream};
+use kio::{Core, Error};
 
 use crate::config::ProxyOut;
 use crate::header::{self, Ends};
@@ -32,23 +32,23 @@ pub async fn reach(
     way: &Way,
     client: Option<Ends>,
 ) -> kio::Result<Server> {
+    let begun = core.now();
+    let left = || way.limit.saturating_sub(core.now().since(begun));
     let options = ConnectOptions::new().timeout(way.limit);
     let Some(connector) = &way.tls else {
         let mut server = core.connect_with(addr, options).await?;
         // A check says nothing.
         if client.is_some() {
-            introduce(&mut server, way.proxy_out, client).await?;
+            introduce(&mut server, left(), way.proxy_out, client).await?;
         }
         return Ok(Server::Plain(server));
     };
     // On the heap, as all of TLS: see `session`.
     Box::pin(async move {
-        let begun = core.now();
         let options = if tls::real_fds() { options.real_fd() } else { options };
         let mut server = core.connect_with(addr, options).await?;
-        introduce(&mut server, way.proxy_out, client).await?;
-        let left = way.limit.saturating_sub(core.now().since(begun));
-        connector.connect(server, left).await.map(Server::Tls)
+        introduce(&mut server, left(), way.proxy_out, client).await?;
+        connector.connect(server, left()).await.map(Server::Tls)
     })
     .await
 }
@@ -56,12 +56,15 @@ pub async fn reach(
 /// Pushes the PROXY header, which goes out with what is sent next.
 async fn introduce(
     server: &mut TcpStream,
+    limit: Duration,
     version: ProxyOut,
     client: Option<Ends>,
 ) -> kio::Result<()> {
-    match version {
-        ProxyOut::Off => Ok(()),
-        ProxyOut::V1 => server.push_copy(&header::write_v1(client)).await,
-        ProxyOut::V2 => server.push_copy(&header::write_v2(client)).await,
-    }
+    let header = match version {
+        ProxyOut::Off => return Ok(()),
+        ProxyOut::V1 => header::write_v1(client),
+        ProxyOut::V2 => header::write_v2(client),
+    };
+    // It waits for a buffer, where those are short.
+    server.core().timeout(limit, server.push_copy(&header)).await.unwrap_or(Err(Error::TimedOut))
 }
