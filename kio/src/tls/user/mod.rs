@@ -80,9 +80,12 @@ impl User {
                 (plain, state.answer(socket))
             };
             if answers {
+                // Given up in here, it must not take with it what was decrypted.
+                if let Some(buf) = plain {
+                    self.state.borrow_mut().rx.give_back(buf);
+                }
                 socket.flush_some().await;
-            }
-            if plain.is_some() {
+            } else if plain.is_some() {
                 return Ok(plain);
             }
         }
