@@ -306,7 +306,14 @@ impl Store {
 
     /// Whether the ring is empty, and will be until a buffer comes back.
     pub(crate) fn is_dry(&self) -> bool {
-        self.in_ring.get() == 0 && !self.may_receive()
+        self.in_ring.get() == 0 && !self.can_refill()
+    }
+
+    /// Whether `refill` would give the ring a buffer.
+    fn can_refill(&self) -> bool {
+        // Where nothing is kept back for those who wait, they come first.
+        let kept = self.reserve.get() == 0 && !self.waiters.is_empty();
+        !kept && self.free_count.get() > 0 && self.may_receive()
     }
 
     /// Whether tasks wait for a buffer of their own.

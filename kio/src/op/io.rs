@@ -59,8 +59,8 @@ pub(crate) struct Io {
     pub(super) starved: List,
     /// Those of them who are served though the ring stays dry; see `op/relay.rs`.
     pub(super) thirsty: List,
-    /// Since when the ring has been dry while somebody waits.
-    pub(super) dry: Cell<Option<u32>>,
+    /// Since when the ring has been dry while somebody waits, and when that was seen last.
+    pub(super) dry: Cell<Option<(u32, u32)>>,
     /// The loop's turn, for what must have been in the kernel for one.
     pub(crate) turn: Cell<u32>,
     /// Milliseconds of the worker's clock at the start of this turn, or at the end of its sleep.

@@ -78,6 +78,9 @@ impl Io {
         if socket.has(flag::EOF) {
             return Poll::Ready(Ok(()));
         }
+        if socket.relay_to.get() != 0 {
+            self.relay_over(at); // it was forgotten, and would take what comes
+        }
         socket.rx_waiter.register(self.tasks(), cx);
         #[cfg(feature = "tls")]
         socket.records.read_freely();
@@ -416,7 +419,8 @@ impl Io {
             }
         }
         if self.bufs.in_ring() == 0 {
-            self.dry.set(self.dry.get().or(Some(self.now_ms.get())));
+            let now = self.now_ms.get();
+            self.dry.set(Some((self.dry_since().unwrap_or(now), now)));
             self.quench();
         }
     }

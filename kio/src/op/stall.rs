@@ -15,6 +15,8 @@ use super::socket::{State, flag, send_op};
 /// After a stall those who hold buffers have this part of its time, for as long as others still wait:
 /// peers that mean harm may be many times what the store serves at once.
 pub(crate) const HURRY: u32 = 8;
+/// Milliseconds after which one who waits is a new one: those who are lent buffers wait again and again.
+const MOMENT: u32 = 500;
 
 impl Io {
     /// Milliseconds that the first of those who wait for a buffer has waited.
@@ -24,7 +26,13 @@ impl Io {
         let received = first_of(&self.starved).max(first_of(&self.thirsty));
         let own = self.bufs.first_wait().map(since);
         // Those who are lent buffers never wait for long, and the ring's are still owed to them.
-        received.max(own).max(self.dry.get().map(since)).unwrap_or(0)
+        received.max(own).max(self.dry_since().map(since)).unwrap_or(0)
+    }
+
+    /// Since when the ring has been dry with somebody who waits, but for moments.
+    pub(super) fn dry_since(&self) -> Option<u32> {
+        let (since, seen) = self.dry.get()?;
+        (self.now_ms.get().wrapping_sub(seen) <= MOMENT).then_some(since)
     }
 
     /// Somebody has waited for `stall_ms`: resets the connections that hold buffers and moved no byte in
@@ -65,7 +73,10 @@ impl Io {
 
     fn idle_ms(&self, at: u32) -> u32 {
         let socket = self.socket(at);
-        let moved = if self.is_busy(send_op(at)) { &socket.sent_at } else { &socket.moved };
+        // A relay may only ask whether it could send.
+        let sends =
+            self.is_busy(send_op(at)) && (socket.outbox.len.get() > 0 || socket.has_record());
+        let moved = if sends { &socket.sent_at } else { &socket.moved };
         self.now_ms.get().wrapping_sub(moved.get())
     }
 

@@ -184,3 +184,36 @@ fn a_send_that_comes_while_a_receiver_is_waited_for_goes_out_after_that() {
     assert!(world.io.flushed(to, out).is_some());
     world.end();
 }
+
+#[test]
+fn a_ring_is_dry_when_tasks_hold_more_than_is_kept_for_them() {
+    let mut world = World::new(true);
+    let (at, to) = (world.connected(), world.connected());
+    world.io.relay_from(at, to, 2);
+    world.relays_on(at, to);
+    let recv = world.only(Opcode::Recv);
+    world.take_rest();
+    world.drain_ring();
+    assert_eq!(world.io.bufs.count().0, 0, "all are held");
+    world.io.complete(Cqe::made(recv.user_data, -105, None, false));
+    assert!(world.relays_on(at, to) == Intake::Full, "or it would ask in vain, again and again");
+    world.end();
+}
+
+#[test]
+fn who_waits_first_after_a_while_has_not_waited_since_then() {
+    let mut world = World::new(true);
+    let waits = world.connected();
+    world.receive_pending(waits);
+    let recv = world.only(Opcode::Recv);
+    world.drain_ring();
+    world.io.complete(Cqe::made(recv.user_data, -105, None, false));
+    world.io.feed();
+    world.io.set_clock(u64::from(world.io.now_ms.get()) + 400);
+    assert_eq!(world.io.longest_wait(), 400);
+    world.io.close(waits);
+    world.io.feed();
+    world.io.set_clock(u64::from(world.io.now_ms.get()) + 10_000);
+    assert_eq!(world.io.longest_wait(), 0, "nobody has waited");
+    world.end();
+}
