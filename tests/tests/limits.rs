@@ -175,7 +175,8 @@ fn a_pool_that_restarts_finds_its_locked_memory_free_again() {
         if !become_nobody() {
             return false;
         }
-        for _ in 0..scaled(50) {
+        // Each waits for the last one's: the kernel takes half a second to let go of a ring.
+        for _ in 0..scaled(10) {
             serves(Small::start().expect("the last run's rings are gone"));
         }
         true
