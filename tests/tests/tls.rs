@@ -224,7 +224,9 @@ fn try_recv_takes_what_is_here_and_the_end_is_for_recv_to_tell() {
         let (at_once, total) = served.expect("a clean end");
         assert!(got == expected, "{mode:?} {version:?}: {} bytes", got.len());
         assert_eq!(total, expected.len());
-        assert!(at_once > 0, "{mode:?} {version:?}");
+        // Where each receive takes once, the next record may come with the next receive.
+        let goes_on = kio::probe().expect("there is a ring").multishot;
+        assert!(at_once > 0 || !goes_on, "{mode:?} {version:?}");
     }
 }
 
