@@ -15,6 +15,7 @@ use kio_tests::tls::{
     Authority, Choice, Forger, NAME, Stage, VERSIONS, modes, read_out, tls_client,
 };
 use kio_tests::{HANG, scaled};
+use rustls::{ClientConfig, SupportedProtocolVersion};
 
 const ALERT: u8 = 21;
 const DATA: u8 = 23;
@@ -32,6 +33,19 @@ async fn idle(_: Core) -> kio::Result<()> {
     Ok(())
 }
 
+/// An acceptor, and a client of it whose keys the test is told.
+fn sides(
+    mode: Mode,
+    version: &'static SupportedProtocolVersion,
+) -> (TlsAcceptor, Arc<ClientConfig>) {
+    let authority = Authority::new();
+    let choice = Choice::version(version);
+    let server = Arc::new(choice.server(&authority.issue(NAME)));
+    let mut client = choice.client(&authority);
+    client.enable_secret_extraction = true;
+    (TlsAcceptor::new(server, mode).expect("the mode is there"), Arc::new(client))
+}
+
 fn rest(mut tcp: &TcpStream) {
     let _ = tcp.read_to_end(&mut Vec::new());
 }
@@ -39,16 +53,11 @@ fn rest(mut tcp: &TcpStream) {
 #[test]
 fn a_few_empty_records_are_nothing() {
     for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
-        let authority = Authority::new();
-        let choice = Choice::version(version);
-        let server = Arc::new(choice.server(&authority.issue(NAME)));
-        let mut client = choice.client(&authority);
-        client.enable_secret_extraction = true;
-        let acceptor = TlsAcceptor::new(server, mode).expect("the mode is there");
+        let (acceptor, client) = sides(mode, version);
         let (_, got) = Storms::serve_one(
             acceptor,
             move |addr| {
-                let mut forger = Forger::client(addr, &Arc::new(client));
+                let mut forger = Forger::client(addr, &client);
                 for _ in 0..20 {
                     forger.send(DATA, &[&[][..]; 20]).expect("the server reads");
                     forger.send(DATA, &[b"hello"]).expect("the server reads");
@@ -79,13 +88,7 @@ fn storm(forger: &mut Forger, mode: Mode, stop: &AtomicBool) -> u64 {
 #[test]
 fn others_are_served_in_a_storm_of_empty_records() {
     for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
-        let authority = Authority::new();
-        let choice = Choice::version(version);
-        let server = Arc::new(choice.server(&authority.issue(NAME)));
-        let mut client = choice.client(&authority);
-        client.enable_secret_extraction = true;
-        let client = Arc::new(client);
-        let acceptor = TlsAcceptor::new(server, mode).expect("the mode is there");
+        let (acceptor, client) = sides(mode, version);
 
         let (tell, told) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
@@ -153,16 +156,11 @@ fn others_are_served_in_a_storm_of_empty_records() {
 #[test]
 fn a_storm_of_nothing_does_not_keep_a_receive_waiting_beyond_its_time() {
     for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
-        let authority = Authority::new();
-        let choice = Choice::version(version);
-        let server = Arc::new(choice.server(&authority.issue(NAME)));
-        let mut client = choice.client(&authority);
-        client.enable_secret_extraction = true;
-        let acceptor = TlsAcceptor::new(server, mode).expect("the mode is there");
+        let (acceptor, client) = sides(mode, version);
         let (_, got) = Storms::serve_one(
             acceptor,
             move |addr| {
-                let mut forger = Forger::client(addr, &Arc::new(client));
+                let mut forger = Forger::client(addr, &client);
                 forger.tcp.set_write_timeout(Some(HANG)).expect("a time");
                 storm(&mut forger, mode, &AtomicBool::new(false));
                 rest(&forger.tcp); // until the server closes

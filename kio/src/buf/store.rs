@@ -182,11 +182,8 @@ impl Store {
     /// 1: fills the ring up to its depth, keeping the reserve back. Warm buffers first.
     #[inline]
     pub(crate) fn refill(&self) {
-        if self.reserve.get() == 0 && !self.waiters.is_empty() {
-            return; // nothing is kept back for those who wait: they come first
-        }
         let mut posted = false;
-        while self.in_ring.get() < self.depth.get() && self.may_receive() {
+        while self.in_ring.get() < self.depth.get() && self.can_refill() {
             let Some(index) = self.pop_free() else { break };
             self.header(index).state.set(State::InRing);
             self.in_ring.set(self.in_ring.get() + 1);
@@ -309,11 +306,12 @@ impl Store {
         self.in_ring.get() == 0 && !self.can_refill()
     }
 
-    /// Whether `refill` would give the ring a buffer.
+    /// Whether there is a buffer for the ring. Where none is kept back for those who wait, they come
+    /// first.
+    #[inline]
     fn can_refill(&self) -> bool {
-        // Where nothing is kept back for those who wait, they come first.
-        let kept = self.reserve.get() == 0 && !self.waiters.is_empty();
-        !kept && self.free_count.get() > 0 && self.may_receive()
+        let owed = self.reserve.get() == 0 && !self.waiters.is_empty();
+        !owed && self.free_count.get() > 0 && self.may_receive()
     }
 
     /// Whether tasks wait for a buffer of their own.

@@ -106,8 +106,8 @@ impl From<RelayError> for Error {
 /// [`relay_with`] and its timeouts.
 ///
 /// Cancel safety: dropped, bytes that it had handed on go out, as after `push`; what was received
-/// and not handed on stays with its stream. Forgotten, it goes on between TCP
-/// streams, until one of them is received from.
+/// and not handed on stays with its stream. Forgotten, it goes on between TCP streams, until one of
+/// them is received from.
 pub async fn relay<A: Stream, B: Stream>(
     a: &mut A,
     b: &mut B,

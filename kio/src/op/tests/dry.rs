@@ -217,3 +217,16 @@ fn who_waits_first_after_a_while_has_not_waited_since_then() {
     assert_eq!(world.io.longest_wait(), 0, "nobody has waited");
     world.end();
 }
+
+#[test]
+fn a_receive_from_a_stream_whose_relay_was_forgotten_waits_in_line() {
+    let mut world = World::new(true);
+    let (at, to) = (world.connected(), world.connected());
+    world.io.relay_from(at, to, 2);
+    world.receive_pending(at);
+    let recv = world.only(Opcode::Recv);
+    world.drain_ring();
+    world.io.complete(Cqe::made(recv.user_data, -105, None, false));
+    assert!(world.io.waits_for_buffer(at), "or it would ask in vain, again and again");
+    world.end();
+}
