@@ -801,6 +801,45 @@ fn a_dropped_recv_loses_no_bytes() {
     }
 }
 
+/// A renegotiation (rustls refuses one, by an alert) comes in one segment with data: the receive that
+/// decrypts both waits for its answer to go out, and is given up there.
+#[test]
+fn a_recv_dropped_while_it_answers_loses_no_bytes() {
+    let site = Site::version(&TLS12);
+    let connector = TlsConnector::new(site.client.clone(), Mode::Off).unwrap();
+    let server = site.server.clone();
+    let result = connect(
+        connector,
+        NAME,
+        move |tcp| {
+            let mut forger = Forger::server(tcp, server);
+            let data = forger.seal(DATA, b"hello");
+            let hello_request = forger.seal(HANDSHAKE, &[0, 0, 0, 0]);
+            forger.tcp.write_all(&[data, hello_request].concat()).expect("the client reads");
+            let _ = forger.send(ALERT, &[&[1, 0]]);
+            rest(&forger.tcp);
+        },
+        async |mut conn| {
+            let (mut got, mut given_up) = (Vec::new(), 0);
+            loop {
+                match poll_then_drop(1, conn.recv()).await {
+                    Some(Ok(Some(data))) => got.extend_from_slice(&data),
+                    Some(Ok(None)) => break,
+                    Some(Err(error)) => return Err(error),
+                    None => {
+                        given_up += 1;
+                        yield_now().await;
+                    }
+                }
+            }
+            assert_eq!(got, b"hello");
+            assert!(given_up > 0, "nothing was given up");
+            Ok(conn.data_path())
+        },
+    );
+    assert!(result.is_ok(), "{result:?}");
+}
+
 #[test]
 fn pushes_of_any_size_arrive_in_order_whatever_is_given_up() {
     for (mode, version) in modes().into_iter().flat_map(|mode| VERSIONS.map(|v| (mode, v))) {
